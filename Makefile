@@ -1,0 +1,72 @@
+# Needs python3 (3.10 or newer, with venv), gcc and make; everything else is installed into VENV.
+
+VENV   ?= .venv
+PYTHON ?= python3
+SRC    ?=
+DATA   ?=
+LIMIT  ?=
+ARGS   ?=
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.rirf-installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help venv demo test lint format types bench eval gpu-check clean
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo '  VENV=.venv  PYTHON=python3   where, and with which interpreter, the environment is made'
+	@echo '  ARGS="..."                   more arguments for test, bench, eval and gpu-check'
+
+venv: $(STAMP)  ## Make the development environment (again only when its requirements change)
+
+# torch goes first and constrained: resolving it together with the rest may pick another build.
+$(STAMP): pyproject.toml constraints.txt
+	@echo '[venv] $(VENV): creating with $(PYTHON)'
+	@"$(BIN)/python" -m pip --version >/dev/null 2>&1 || "$(PYTHON)" -m venv "$(VENV)"
+	@echo '[venv] $(VENV): installing torch'
+	@"$(BIN)/python" -m pip install -qq --constraint constraints.txt torch
+	@echo '[venv] $(VENV): installing rirf[dev], editable'
+	@"$(BIN)/python" -m pip install -qq --constraint constraints.txt --editable '.[dev]'
+	@touch "$@"
+
+demo: venv  ## Degrade and restore a packaged photo, or restore yours: make demo SRC=photo.jpg
+	@"$(BIN)/python" -m rirf.demo $(if $(SRC),"$(SRC)") -o demo
+
+test: venv  ## Run the tests
+	@echo '[test] pytest $(ARGS)'
+	@"$(BIN)/python" -m pytest $(ARGS)
+
+lint: venv  ## Check style and formatting
+	@echo '[lint] ruff check, ruff format --check'
+	@"$(BIN)/ruff" check .
+	@"$(BIN)/ruff" format --check .
+
+format: venv  ## Mend what ruff can mend
+	@echo '[format] ruff check --fix, ruff format'
+	@"$(BIN)/ruff" check --fix .
+	@"$(BIN)/ruff" format .
+
+types: venv  ## Check types (mypy, strict)
+	@echo '[types] mypy'
+	@"$(BIN)/mypy"
+
+bench: venv  ## Measure the runtime's speed and memory
+	@"$(BIN)/python" benchmarks/runtime_overhead.py $(ARGS)
+
+eval: venv  ## Run the evaluation protocol: make eval DATA=folder [LIMIT=n]
+	@test -n "$(DATA)" || { echo 'make eval: got no DATA; give the data folder: make eval DATA=../shared/data' >&2; exit 2; }
+	@mkdir -p runs
+	@"$(BIN)/rirf" eval --data "$(DATA)" --protocol v1 --json runs/eval-v1.json $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
+
+gpu-check: venv  ## Run the tests that need a GPU, and say why any was skipped
+	@echo '[gpu-check] pytest -m gpu -rs'
+	@"$(BIN)/python" -m pytest -m gpu -rs $(ARGS)
+
+# Runs and data are somebody's work and stay; so does the environment, which is slow to make again.
+clean:  ## Remove caches, builds and demo pictures
+	@echo '[clean] caches, dist/, demo/'
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
+	@find sdk export training benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
