@@ -1,0 +1,116 @@
+"""Rain: sparse seeds elongated into slanted streaks, added in the atmospheric colour.
+
+Source: R&R (arXiv 2604.09511), appendix A.2. A seed is a pixel whose uniform number falls below the
+density; each seed stamps one streak, stamps add up and saturate at 1.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from rirf.degradation.draws import ParameterDraws
+from rirf.degradation.philox import Stage, Stream, uniforms
+
+__all__ = [
+    "COVERAGE_THRESHOLD",
+    "RainParameters",
+    "apply",
+    "coverage",
+    "mask",
+    "sample",
+    "severity",
+    "stamp",
+]
+
+DENSITY_RANGE = (5e-4, 1e-2)
+SLANT_RANGE_DEG = (-30.0, 30.0)
+LENGTH_RANGE_PX = (15.0, 60.0)
+WIDTH_RANGE_PX = (1.0, 3.0)
+OPACITY_RANGE = (0.4, 0.9)
+COVERAGE_THRESHOLD = 0.1
+# Share of a streak's length over which each of its ends fades out.
+_FADE = 0.25
+
+
+@dataclass(frozen=True)
+class RainParameters:
+    """Seeds a pixel, slant from the vertical (positive leans right going down), size, opacity."""
+
+    density: float
+    slant_deg: float
+    length_px: float
+    width_px: float
+    opacity: float
+
+
+def sample(seed: int) -> RainParameters:
+    """Draw all five parameters uniformly from their ranges."""
+    draws = ParameterDraws(seed, Stage.RAIN)
+    return RainParameters(
+        density=draws.uniform(0, *DENSITY_RANGE),
+        slant_deg=draws.uniform(1, *SLANT_RANGE_DEG),
+        length_px=draws.uniform(2, *LENGTH_RANGE_PX),
+        width_px=draws.uniform(3, *WIDTH_RANGE_PX),
+        opacity=draws.uniform(4, *OPACITY_RANGE),
+    )
+
+
+def stamp(parameters: RainParameters) -> NDArray[np.float32]:
+    """One streak centred in an odd-sized float32 window, peak at most 1, antialiased across."""
+    angle = math.radians(parameters.slant_deg)
+    along_x, along_y = math.sin(angle), math.cos(angle)
+    half_length, half_width = parameters.length_px / 2, parameters.width_px / 2
+    reach_y = math.ceil(half_length * along_y + half_width * abs(along_x) + 1)
+    reach_x = math.ceil(half_length * abs(along_x) + half_width * along_y + 1)
+    y, x = np.mgrid[-reach_y : reach_y + 1, -reach_x : reach_x + 1].astype(np.float64)
+    along = np.abs(x * along_x + y * along_y)
+    across = np.abs(x * along_y - y * along_x)
+    profile = np.clip((half_length - along) / (_FADE * parameters.length_px), 0.0, 1.0)
+    streak: NDArray[np.float32] = (profile * np.clip(half_width + 0.5 - across, 0.0, 1.0)).astype(
+        np.float32
+    )
+    return streak
+
+
+def mask(seed: int, parameters: RainParameters, height: int, width: int) -> NDArray[np.float32]:
+    """Streak mask M in [0, 1], float32 (H, W).
+
+    Seeds are drawn on a grid that reaches half a streak beyond the frame, so that streaks enter
+    from outside; the number of a seed is its place on that grid, row by row.
+    """
+    streak = stamp(parameters)
+    pad_y, pad_x = streak.shape[0] // 2, streak.shape[1] // 2
+    rows, columns = height + 2 * pad_y, width + 2 * pad_x
+    hits = uniforms(seed, Stage.RAIN, Stream.FIELD, rows * columns) < parameters.density
+    seeds = hits.reshape(rows, columns).astype(np.float32)
+    flipped = np.ascontiguousarray(streak[::-1, ::-1])
+    streaks = np.asarray(cv2.filter2D(seeds, -1, flipped, borderType=cv2.BORDER_CONSTANT))
+    inside = streaks[pad_y : pad_y + height, pad_x : pad_x + width]
+    # The discrete Fourier path of filter2D leaves tiny negative values where there is no streak.
+    return np.clip(inside, np.float32(0.0), np.float32(1.0)).astype(np.float32)
+
+
+def apply(
+    image: NDArray[np.float32],
+    streaks: NDArray[np.float32],
+    parameters: RainParameters,
+    colour: tuple[float, float, float],
+) -> NDArray[np.float32]:
+    """I + opacity * M * colour for float32 RGB (H, W, 3); not clipped, as in Eq. 1."""
+    layer = (np.float32(parameters.opacity) * streaks)[..., None]
+    return image + layer * np.asarray(colour, dtype=np.float32)
+
+
+def coverage(streaks: NDArray[np.float32]) -> float:
+    """Share of pixels with M > 0.1."""
+    return float(np.mean(streaks > COVERAGE_THRESHOLD))
+
+
+def severity(covered: float) -> float:
+    """Score covered * 99 + 1, in [1, 100]."""
+    return min(100.0, max(1.0, covered * 99.0 + 1.0))
