@@ -1,0 +1,184 @@
+"""Rendered draws: every clean image degraded a number of times, kept decoded on disk.
+
+Rendering once and reading by memory map leaves the processor to the network. Each draw is addressed
+by (image, number): its seed is a hash of both, so a set can be rendered by any number of processes,
+stopped and continued, and is the same on every machine. Odd draws are of the mirrored image.
+
+Layout of a set's folder: ``index.json`` (what it holds, written first), ``clean/<image>.npy``
+(uint8 BGR), ``draws/<image>-<number>.npy`` (uint8 BGR degraded) with ``.json`` (true diagnosis) and
+``maps/<image>-<number>.npy`` (float16 transmission, 32 x 32). A draw counts once its JSON is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from rirf.degradation import LabelPrior, degrade, geometric
+from rirf.diagnosis import Diagnosis
+from rirf.errors import ImageError
+from rirf.images import read_image, to_float, to_uint8, write_atomic
+from rirf.scene import SceneLayout, observe
+from rirf_training.data.catalog import Clean, held_out
+
+__all__ = ["MAP_SIZE", "DrawSet", "render"]
+
+MAP_SIZE = 32
+_FORMAT = 1
+
+
+def _seed(name: str, number: int) -> int:
+    digest = hashlib.sha256(f"train/{number}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "little")
+
+
+def _save(path: Path, array: NDArray[np.generic]) -> None:
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        np.save(file, array, allow_pickle=False)
+    part.replace(path)
+
+
+def _layout_arrays(layout: SceneLayout) -> dict[str, NDArray[np.float32]]:
+    arrays = {"colours": layout.colours, "detail": layout.detail}
+    if layout.classes is not None:
+        arrays["classes"] = layout.classes
+    return arrays
+
+
+def _render_image(root: Path, index: int, clean: Clean, draws: int) -> int:
+    """Render all missing draws of one image; returns how many were made."""
+    cv2.setNumThreads(1)
+    todo = [n for n in range(draws) if not (root / "draws" / f"{index:05d}-{n:03d}.json").exists()]
+    if not todo:
+        return 0
+    frame = read_image(clean.path)
+    labels = LabelPrior.from_file(clean.labels).labels if clean.labels is not None else None
+    _save(root / "clean" / f"{index:05d}.npy", frame)
+    image = to_float(frame)
+    for number in todo:
+        mirrored = number % 2 == 1
+        source = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
+        classes = labels
+        if labels is not None and mirrored:
+            classes = np.ascontiguousarray(labels[:, ::-1])
+        prior = LabelPrior(classes) if classes is not None else geometric
+        result = degrade(source, _seed(clean.name, number), prior=prior, labels=classes)
+        stem = f"{index:05d}-{number:03d}"
+        _save(root / "draws" / f"{stem}.npy", to_uint8(result.image))
+        size = (MAP_SIZE, MAP_SIZE)
+        small = cv2.resize(result.transmission, size, interpolation=cv2.INTER_AREA)
+        _save(root / "maps" / f"{stem}.npy", np.asarray(small, dtype=np.float16))
+        layout = _layout_arrays(observe(source, classes))
+        with (root / "maps" / f"{stem}.npz").open("wb") as file:
+            np.savez(file, **layout)  # type: ignore[arg-type]  # the stub lacks ** of arrays
+        write_atomic(root / "draws" / f"{stem}.json", result.diagnosis.to_json().encode())
+    return len(todo)
+
+
+def render(
+    root: Path, images: Sequence[Clean], draws: int, *, workers: int = 2, progress: bool = True
+) -> DrawSet:
+    """Render ``draws`` degraded versions of each image below ``root``, continuing what is there.
+
+    Raises:
+        ImageError: the folder holds a set of other images.
+    """
+    index_file = root / "index.json"
+    names = [clean.name for clean in images]
+    wanted = {"format": _FORMAT, "names": names, "draws": draws}
+    if index_file.exists():
+        found = json.loads(index_file.read_text())
+        if found.get("format") != _FORMAT or found.get("names") != names:
+            raise ImageError(
+                f"{root} holds draws of other images (or of another version); "
+                "name another cache folder or delete this one"
+            )
+    for folder in ("clean", "draws", "maps"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    bar = tqdm(total=len(images) * draws, desc="degrade", unit="draw", disable=not progress)
+    with ProcessPoolExecutor(max_workers=workers) as pool, bar:
+        jobs = [
+            pool.submit(_render_image, root, position, clean, draws)
+            for position, clean in enumerate(images)
+        ]
+        for job in jobs:
+            made = job.result()
+            bar.update(draws)
+            bar.set_postfix(new=made, refresh=False)
+    write_atomic(index_file, json.dumps(wanted).encode())
+    return DrawSet.open(root)
+
+
+@dataclass(frozen=True)
+class DrawSet:
+    """A rendered set; position ``i`` is image ``i // draws``, number ``i % draws``."""
+
+    root: Path
+    names: tuple[str, ...]
+    draws: int
+
+    @classmethod
+    def open(cls, root: Path) -> DrawSet:
+        """Open a rendered set.
+
+        Raises:
+            ImageError: there is none, or its rendering was not finished.
+        """
+        try:
+            index = json.loads((root / "index.json").read_text())
+            return cls(root, tuple(index["names"]), int(index["draws"]))
+        except (OSError, ValueError, KeyError) as error:
+            raise ImageError(f"{root}: no finished set of draws here ({error})") from error
+
+    def __len__(self) -> int:
+        return len(self.names) * self.draws
+
+    def split(self, share: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Positions for training and for validation; all draws of an image go to one side."""
+        mask = np.repeat([held_out(name, share) for name in self.names], self.draws)
+        positions = np.arange(len(self))
+        return positions[~mask], positions[mask]
+
+    def _stem(self, position: int) -> str:
+        return f"{position // self.draws:05d}-{position % self.draws:03d}"
+
+    def degraded(self, position: int) -> NDArray[np.uint8]:
+        """The degraded frame as a read-only memory map, uint8 BGR (H, W, 3)."""
+        path = self.root / "draws" / f"{self._stem(position)}.npy"
+        frame: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        return frame
+
+    def clean(self, position: int) -> NDArray[np.uint8]:
+        """The clean frame, uint8 BGR (H, W, 3), mirrored for odd draws."""
+        path = self.root / "clean" / f"{position // self.draws:05d}.npy"
+        frame: NDArray[np.uint8] = np.load(path, mmap_mode="r")
+        return frame[:, ::-1] if position % self.draws % 2 == 1 else frame
+
+    def transmission(self, position: int) -> NDArray[np.float32]:
+        """The true transmission map, float32 (32, 32)."""
+        path = self.root / "maps" / f"{self._stem(position)}.npy"
+        values: NDArray[np.float32] = np.load(path).astype(np.float32)
+        return values
+
+    def layout(self, position: int) -> SceneLayout:
+        """Class shares, colours and detail of the clean scene."""
+        with np.load(self.root / "maps" / f"{self._stem(position)}.npz") as arrays:
+            classes = arrays["classes"] if "classes" in arrays.files else None
+            return SceneLayout(classes, arrays["colours"], arrays["detail"])
+
+    def diagnosis(self, position: int) -> Diagnosis:
+        """The true diagnosis."""
+        return Diagnosis.from_json(
+            (self.root / "draws" / f"{self._stem(position)}.json").read_bytes()
+        )

@@ -1,0 +1,122 @@
+"""The two edge runs from start to end: draws, training, calibration, checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel
+
+from rirf import __version__
+from rirf_training.config import ReasonerRun, RestorerRun, TrainingError
+from rirf_training.data.catalog import find_clean
+from rirf_training.data.draws import DrawSet, render
+from rirf_training.loop import train
+from rirf_training.networks.checkpoint import load_network
+from rirf_training.networks.reasoner import Reasoner
+from rirf_training.reasoner_task import ReasonerTask, calibrate, read_draws
+from rirf_training.restorer_task import Conditions, RestorerTask
+
+__all__ = ["train_reasoner", "train_restorer"]
+
+
+def _draws(
+    run: ReasonerRun | RestorerRun, data: Path, cache: Path, workers: int, progress: bool
+) -> DrawSet:
+    images = find_clean(data, run.splits)
+    return render(cache, images, run.draws, workers=workers, progress=progress)
+
+
+def _provenance(run: BaseModel, draws: DrawSet, **more: str) -> dict[str, Any]:
+    names = "\n".join(draws.names)
+    return {
+        "rirf": __version__,
+        "run": run.model_dump(mode="json"),
+        "images": len(draws.names),
+        "images_sha256": hashlib.sha256(names.encode()).hexdigest(),
+        **more,
+    }
+
+
+def train_reasoner(
+    run: ReasonerRun,
+    data: Path,
+    out: Path,
+    cache: Path,
+    *,
+    resume: bool = False,
+    workers: int = 2,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Render draws, train the reasoner, calibrate it; the checkpoint lies in ``out``.
+
+    Returns the validation figures and the calibration's.
+
+    Raises:
+        TrainingError: see :func:`rirf_training.loop.train`.
+    """
+    draws = _draws(run, data, cache, workers, progress)
+    task = ReasonerTask(run, draws)
+    provenance = _provenance(run, draws)
+    figures = train(task, run.loop, out, provenance=provenance, resume=resume, progress=progress)
+    network, stored = load_network(out)
+    if not isinstance(network, Reasoner):
+        raise TrainingError(f"{out} holds a {network.config.kind}, expected a reasoner")
+    _, held = draws.split(run.validation_share)
+    if len(held) == 0:
+        raise TrainingError(
+            "no image fell into the validation share: raise validation_share or give more images"
+        )
+    figures.update(calibrate(network, draws, held))
+    task.save(out, network, {**stored, "validation": figures})
+    return figures
+
+
+def train_restorer(
+    run: RestorerRun,
+    data: Path,
+    out: Path,
+    cache: Path,
+    *,
+    reasoner: Path | None = None,
+    resume: bool = False,
+    workers: int = 2,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Render draws, read them with the reasoner, train the restorer; checkpoint in ``out``.
+
+    Raises:
+        TrainingError: see :func:`rirf_training.loop.train`; or the reasoner is none.
+    """
+    draws = _draws(run, data, cache, workers, progress)
+    predicted, digest = None, ""
+    if reasoner is not None:
+        digest = hashlib.sha256((reasoner / "model.safetensors").read_bytes()).hexdigest()
+        predicted = _predicted(reasoner, digest, draws, cache, progress)
+    task = RestorerTask(run, draws, Conditions.true(draws), predicted)
+    provenance = _provenance(run, draws, reasoner_sha256=digest)
+    figures = train(task, run.loop, out, provenance=provenance, resume=resume, progress=progress)
+    network, stored = load_network(out)
+    task.save(out, network, {**stored, "validation": figures})  # type: ignore[arg-type]  # own kind
+    return figures
+
+
+def _predicted(
+    reasoner: Path, digest: str, draws: DrawSet, cache: Path, progress: bool
+) -> Conditions:
+    """The reasoner's readings of all draws, kept in the cache under the reasoner's digest."""
+    file = cache / f"read-{digest[:16]}.npz"
+    if file.exists():
+        with np.load(file) as arrays:
+            return Conditions(arrays["vectors"], arrays["maps"])
+    network, _ = load_network(reasoner)
+    if not isinstance(network, Reasoner):
+        raise TrainingError(f"{reasoner} holds a {network.config.kind}, expected a reasoner")
+    readings = read_draws(network, draws, np.arange(len(draws)), progress=progress)
+    conditions = Conditions.read(readings)
+    part = file.with_suffix(".part.npz")
+    np.savez(part, vectors=conditions.vectors, maps=conditions.maps)
+    part.replace(file)
+    return conditions
