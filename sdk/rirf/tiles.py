@@ -1,0 +1,65 @@
+"""Overlapping tiles with weights that add up to one everywhere: no seams, bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Span", "spans"]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One tile along one axis: pixels ``start .. stop`` and their blending weights."""
+
+    start: int
+    stop: int
+    weights: NDArray[np.float32]
+
+
+def spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
+    """Cover an axis with tiles.
+
+    Args:
+        length: size of the axis, in pixels.
+        tile: largest tile, a multiple of ``multiple``.
+        overlap: pixels two neighbours share at least.
+        multiple: tiles start at multiples of this, so that strided convolutions see the same grid
+            as on the whole frame.
+
+    Returns:
+        Spans in order. Weights ramp linearly over each overlap and sum to 1 at every pixel.
+
+    Raises:
+        ValueError: the sizes cannot tile an axis.
+    """
+    if length < 1 or tile % multiple or not 0 <= overlap < tile - multiple:
+        raise ValueError(
+            f"cannot cover {length} pixels by tiles of {tile} overlapping by {overlap} "
+            f"at multiples of {multiple}"
+        )
+    if length <= tile:
+        return [Span(0, length, np.ones(length, dtype=np.float32))]
+    count = -(-(length - overlap) // (tile - overlap - multiple))
+    last = length - tile
+    # Evenly spread, rounded down to the grid; the last tile ends at the frame's edge.
+    starts = [int(last * k / (count - 1)) // multiple * multiple for k in range(count)]
+    stops = [start + tile for start in starts[:-1]] + [length]
+    found = []
+    for k in range(count):
+        weights = np.ones(stops[k] - starts[k], dtype=np.float32)
+        if k > 0:
+            shared = stops[k - 1] - starts[k]
+            weights[:shared] = _ramp(shared)
+        if k + 1 < count:
+            shared = stops[k] - starts[k + 1]
+            weights[len(weights) - shared :] -= _ramp(shared)
+        found.append(Span(starts[k], stops[k], weights))
+    return found
+
+
+def _ramp(size: int) -> NDArray[np.float32]:
+    """Weights rising from 0 to 1 over an overlap, symmetric about its middle."""
+    return ((np.arange(size) + 0.5) / size).astype(np.float32)
