@@ -1,0 +1,186 @@
+"""``rirf restore``: pictures in, restored pictures and their diagnoses out."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import rirf
+from rirf.cli.batch import forbid_overwriting, positive_int, run_batch, say
+from rirf.cli.command import Command
+from rirf.diagnosis import EFFECTS, Diagnosis
+from rirf.errors import DiagnosisError, EngineError
+from rirf.images import (
+    Found,
+    encode_image,
+    find_images,
+    prepare_folder,
+    read_image,
+    write_atomic,
+)
+
+__all__ = ["command", "read_diagnosis", "summary_of"]
+
+_STEPS = ("auto", "bypass", "coarse", "1", "2", "4")
+
+_EPILOG = """\
+For each picture NAME it writes into DIR
+  NAME.png             the restored picture (NAME.jpg with --format jpg)
+  NAME.diagnosis.json  what was wrong with it
+  NAME.compare.png     both side by side with the diagnosis, with --compare
+A folder's pictures keep their subfolders. Results of an earlier run are replaced, input pictures
+never. A picture that cannot be restored is reported and the rest go on; the exit status is then 1.
+
+examples:
+  rirf restore foggy.jpg -o restored --compare
+  rirf restore frames/ -o restored --steps coarse --format jpg
+"""
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """Fill the parser of ``rirf restore``."""
+    parser.add_argument("sources", metavar="SRC", nargs="+", type=Path, help="pictures or folders")
+    parser.add_argument(
+        "-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results"
+    )
+    parser.add_argument(
+        "--bundle", metavar="PATH", type=Path, help="bundle to use instead of the one shipped"
+    )
+    parser.add_argument(
+        "--steps",
+        choices=_STEPS,
+        default="auto",
+        help="how much work to do; auto (the default) decides by the diagnosis",
+    )
+    parser.add_argument(
+        "--diagnosis",
+        metavar="FILE",
+        type=Path,
+        help="diagnosis to restore with, .json or .txt, instead of the predicted one",
+    )
+    parser.add_argument("--compare", action="store_true", help="also write a side-by-side picture")
+    parser.add_argument(
+        "--format",
+        choices=("png", "jpg"),
+        default="png",
+        help="png (the default, lossless) or jpg (quality 95)",
+    )
+    parser.add_argument("--threads", metavar="N", type=positive_int, help="CPU threads to use")
+    parser.add_argument(
+        "--strict", action="store_true", help="fail where a slower engine would be fallen back to"
+    )
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def read_diagnosis(path: Path) -> Diagnosis:
+    """Read a diagnosis file: its text form (.txt) or its JSON form (.json).
+
+    A JSON record that holds a diagnosis under "diagnosis", such as those of ``rirf degrade`` and
+    ``rirf diagnose --json``, is taken too.
+
+    Raises:
+        DiagnosisError: unreadable, of another type, or not a diagnosis.
+    """
+    kind = path.suffix.lower()
+    if kind not in (".json", ".txt"):
+        raise DiagnosisError(f"{path}: got a {kind or 'nameless'} file; expected .json or .txt")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DiagnosisError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+    try:
+        if kind == ".txt":
+            return Diagnosis.from_text(text)
+        return Diagnosis.from_json(_inner(text))
+    except DiagnosisError as error:
+        raise DiagnosisError(f"{path}: {error}") from error
+
+
+def _inner(text: str) -> str:
+    try:
+        record = json.loads(text)
+    except ValueError:
+        return text  # Diagnosis.from_json says what is wrong with it
+    if isinstance(record, dict) and "schema_version" not in record and "diagnosis" in record:
+        return json.dumps(record["diagnosis"])
+    return text
+
+
+def summary_of(diagnosis: Diagnosis) -> str:
+    """The effects that are present with their severities: ``fog 38, noise 6``."""
+    present = [name for name in EFFECTS if diagnosis.effect(name).present]
+    return ", ".join(f"{name} {diagnosis.effect(name).severity:.0f}" for name in present) or "clean"
+
+
+def _outputs(suffix: str, compare: bool) -> Callable[[Path], list[Path]]:
+    endings = [suffix, ".diagnosis.json", *([".compare.png"] if compare else [])]
+
+    def outputs(relative: Path) -> list[Path]:
+        return [relative.with_name(relative.stem + ending) for ending in endings]
+
+    return outputs
+
+
+def run(arguments: Namespace) -> int:
+    """Run ``rirf restore``."""
+    folder: Path = arguments.output
+    suffix = f".{arguments.format}"
+    outputs = _outputs(suffix, arguments.compare)
+    # Everything that can be refused is refused before the networks are loaded.
+    found = find_images(arguments.sources, skip=folder, outputs=outputs)
+    forbid_overwriting(found, folder, outputs)
+    diagnosis = None if arguments.diagnosis is None else read_diagnosis(arguments.diagnosis)
+    prepare_folder(folder)
+
+    with rirf.load(
+        arguments.bundle, threads=arguments.threads, strict=arguments.strict
+    ) as pipeline:
+
+        def restore(item: Found) -> None:
+            frame = read_image(item.path)
+            result = pipeline(frame, diagnosis=diagnosis, steps=arguments.steps)
+            diagnosed = result.diagnosis
+            if diagnosed is None:
+                raise EngineError("the reasoner gave no diagnosis; export the bundle again")
+            how = f"{_name(result.steps)}, {1000 * result.timings['total']:.0f} ms"
+            # Encoded first: a picture that cannot be encoded leaves nothing behind.
+            files = [
+                encode_image(result.image, suffix),
+                (diagnosed.to_json(indent=2) + "\n").encode(),
+            ]
+            if arguments.compare:
+                from rirf.compare import comparison
+
+                picture = comparison(frame, result.image, diagnosed, caption=how)
+                files.append(encode_image(picture, ".png"))
+            targets = [folder / relative for relative in outputs(item.relative)]
+            if not targets[0].parent.is_dir():
+                prepare_folder(targets[0].parent)
+            for target, data in zip(targets, files, strict=True):
+                write_atomic(target, data)
+            if not arguments.quiet:
+                say(f"{item.path} -> {targets[0]}  ({summary_of(diagnosed)}; {how})")
+
+        failed = run_batch(found, restore, label="restore", quiet=arguments.quiet)
+    if not arguments.quiet:
+        tail = f"; {failed} failed" if failed else ""
+        say(f"restored {len(found) - failed} of {len(found)} pictures into {folder}{tail}")
+    return 1 if failed else 0
+
+
+def _name(steps: str) -> str:
+    """A mode for people: bypass, coarse, 1 step, 2 steps."""
+    if not steps.isdigit():
+        return steps
+    return f"{steps} step" if steps == "1" else f"{steps} steps"
+
+
+command = Command(
+    name="restore",
+    help="restore pictures and say what was wrong with them",
+    add_arguments=add_arguments,
+    run=run,
+    epilog=_EPILOG,
+)

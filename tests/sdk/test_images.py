@@ -1,0 +1,423 @@
+"""The image contract, reading of good and bad files, writing all or nothing, finding pictures."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from rirf.errors import ImageError, OutputError
+from rirf.images import (
+    MIN_SIDE,
+    check_frame,
+    encode_image,
+    find_images,
+    prepare_folder,
+    read_image,
+    to_float,
+    to_uint8,
+    write_atomic,
+    write_image,
+)
+from tests.sdk.pictures import files_below, load, photo, save
+
+pytestmark = pytest.mark.lean
+
+
+def exif(orientation: int) -> bytes:
+    """An APP1 segment whose only entry is the orientation."""
+    tiff = b"II*\x00\x08\x00\x00\x00" + b"\x01\x00"
+    tiff += b"\x12\x01\x03\x00\x01\x00\x00\x00" + bytes([orientation, 0, 0, 0]) + b"\0\0\0\0"
+    body = b"Exif\x00\x00" + tiff
+    return b"\xff\xe1" + (len(body) + 2).to_bytes(2, "big") + body
+
+
+@contextmanager
+def at_most(size: int) -> Iterator[None]:
+    """No file can grow beyond ``size`` bytes: what a full disk does to a write."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_float_and_back_is_lossless() -> None:
+    frame = photo()
+    image = to_float(frame)
+    assert image.dtype == np.float32
+    assert image[0, 0, 0] == pytest.approx(frame[0, 0, 2] / 255)
+    np.testing.assert_array_equal(to_uint8(image), frame)
+
+
+def test_a_frame_passes_unchanged() -> None:
+    frame = photo(MIN_SIDE, MIN_SIDE)
+    assert check_frame(frame) is frame
+
+
+def test_a_view_with_negative_strides_becomes_contiguous() -> None:
+    view = photo()[:, :, ::-1]
+    frame = check_frame(view)
+    assert frame.flags["C_CONTIGUOUS"]
+    np.testing.assert_array_equal(frame, view)
+
+
+@pytest.mark.parametrize(
+    ("image", "mend"),
+    [
+        (photo()[..., 0], "cv2.COLOR_GRAY2BGR"),
+        (photo()[..., :1], "cv2.COLOR_GRAY2BGR"),
+        (np.dstack([photo(), photo()[..., 0]]), "cv2.COLOR_BGRA2BGR"),
+        (photo().astype(np.uint16) * 257, "cv2.convertScaleAbs(image, alpha=255 / 65535)"),
+        (photo().astype(np.float32) / 255, "image * 255 + 0.5"),
+        (photo().astype(np.int64), "np.clip(image, 0, 255).astype(np.uint8)"),
+        (photo() > 9, "image.astype(np.uint8) * 255"),
+        (photo().transpose(2, 0, 1), "image.transpose(1, 2, 0)"),
+        (photo()[None], "image[0]"),
+        (np.zeros((0, 40, 3), np.uint8), "empty"),
+        (photo(MIN_SIDE - 1, 80), f"80 x {MIN_SIDE - 1} pixels"),
+        (photo(80, MIN_SIDE - 1), f"{MIN_SIDE - 1} x 80 pixels"),
+        (np.zeros((1, 1, 3), np.uint8), "1 x 1 pixels"),
+        ("photo.png", "read_image"),
+        ([[1, 2, 3]], "np.asarray"),
+        (None, "NoneType"),
+    ],
+)
+def test_what_is_no_frame_is_refused_with_the_conversion(image: Any, mend: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        check_frame(image)
+    assert mend in str(caught.value)
+    assert "uint8 BGR of shape (H, W, 3)" in str(caught.value)
+
+
+def test_the_named_conversions_give_frames() -> None:
+    frame = photo()
+    grey = cv2.cvtColor(frame[..., 0], cv2.COLOR_GRAY2BGR)
+    deep = cv2.convertScaleAbs(frame.astype(np.uint16) * 257, alpha=255 / 65535)
+    real = np.clip(frame.astype(np.float32) / 255 * 255 + 0.5, 0, 255).astype(np.uint8)
+    check_frame(grey)
+    np.testing.assert_array_equal(check_frame(deep), frame)
+    np.testing.assert_array_equal(check_frame(real), frame)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".ppm", ".jpg", ".webp"])
+def test_reads_what_was_written(tmp_path: Path, suffix: str) -> None:
+    frame = cv2.GaussianBlur(photo(), (0, 0), 2)
+    read = read_image(save(tmp_path / f"picture{suffix}", np.asarray(frame)))
+    assert read.shape == frame.shape
+    lossy = suffix in (".jpg", ".webp")
+    assert np.abs(read.astype(int) - frame).mean() <= (4 if lossy else 0)
+
+
+def test_reads_a_path_outside_ascii(tmp_path: Path) -> None:
+    path = save(tmp_path / "Straße im Nebel – 雾.png")
+    np.testing.assert_array_equal(read_image(str(path)), photo())
+
+
+def test_a_jpegs_orientation_is_applied(tmp_path: Path) -> None:
+    frame = photo(48, 96)
+    plain = save(tmp_path / "plain.jpg", frame).read_bytes()
+    (tmp_path / "turned.jpg").write_bytes(plain[:2] + exif(6) + plain[2:])
+    turned = read_image(tmp_path / "turned.jpg")
+    np.testing.assert_array_equal(
+        turned, cv2.rotate(read_image(tmp_path / "plain.jpg"), cv2.ROTATE_90_CLOCKWISE)
+    )
+
+
+def test_a_thumbnails_end_marker_does_not_hide_a_truncation(tmp_path: Path) -> None:
+    data = save(tmp_path / "whole.jpg").read_bytes()
+    thumbnail = b"\xff\xe2" + (len(data) + 2).to_bytes(2, "big") + data
+    whole = data[:2] + thumbnail + data[2:]
+    (tmp_path / "whole.jpg").write_bytes(whole)
+    np.testing.assert_array_equal(read_image(tmp_path / "whole.jpg").shape, photo().shape)
+    (tmp_path / "cut.jpg").write_bytes(whole[:-40])
+    with pytest.raises(ImageError, match="cut short"):
+        read_image(tmp_path / "cut.jpg")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tif", ".webp", ".ppm"])
+@pytest.mark.parametrize("share", [0.03, 0.5, 0.9])
+def test_truncated_files_are_refused(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], suffix: str, share: float
+) -> None:
+    path = save(tmp_path / f"cut{suffix}", photo(128, 128))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    if suffix in (".jpg", ".png"):
+        assert "cut short" in str(caught.value)
+        assert capfd.readouterr().err == ""
+
+
+def test_every_truncation_of_a_jpeg_and_a_png_is_noticed(tmp_path: Path) -> None:
+    for suffix in (".jpg", ".png"):
+        path = save(tmp_path / f"picture{suffix}", photo(24, 24))
+        data = path.read_bytes()
+        for length in range(1, len(data), 7):
+            path.write_bytes(data[:length])
+            with pytest.raises(ImageError):
+                read_image(path)
+
+
+def test_a_damaged_png_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "damaged.png")
+    data = bytearray(path.read_bytes())
+    data[data.index(b"IDAT") + 20] ^= 0xFF
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match="checksum of its IDAT chunk"):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty file"),
+        (b"\xff\xd8\xff", "cut short"),
+        (b"\xff\xd8\xff\xd9", "no picture"),
+        (b"\x89PNG\r\n\x1a\n", "cut short"),
+        (b"just some words, not a picture at all", "cannot be decoded"),
+        (os.urandom(4096).replace(b"\xff\xd8\xff", b"abc"), "cannot be decoded"),
+    ],
+)
+def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=message):
+        read_image(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "mend"),
+    [
+        ("grey.png", photo()[..., 0], "COLOR_GRAY2BGR"),
+        ("grey.jpg", photo()[..., 0], "COLOR_GRAY2BGR"),
+        ("alpha.png", np.dstack([photo(), photo()[..., 0]]), "COLOR_BGRA2BGR"),
+        ("deep.png", photo().astype(np.uint16) * 257, "convertScaleAbs"),
+        ("dot.png", np.zeros((1, 1, 3), np.uint8), "1 x 1 pixels"),
+        ("float.tif", photo().astype(np.float32) / 255, "image * 255"),
+    ],
+)
+def test_pictures_that_are_no_frames_are_refused(
+    tmp_path: Path, name: str, picture: Any, mend: str
+) -> None:
+    path = save(tmp_path / name, picture)
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert mend in str(caught.value)
+
+
+def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="No such file"):
+        read_image(tmp_path / "missing.png")
+    with pytest.raises(ImageError, match="directory"):
+        read_image(tmp_path)
+
+
+def test_reading_leaves_opencvs_log_level_alone(tmp_path: Path) -> None:
+    logging: Any = cv2.utils.logging
+    before = logging.getLogLevel()
+    (tmp_path / "bad.tif").write_bytes(b"II*\x00 nothing behind it")
+    with pytest.raises(ImageError):
+        read_image(tmp_path / "bad.tif")
+    assert logging.getLogLevel() == before
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".bmp", ".tiff"])
+def test_writes_losslessly_by_suffix(tmp_path: Path, suffix: str) -> None:
+    write_image(tmp_path / f"out{suffix}", photo())
+    np.testing.assert_array_equal(load(tmp_path / f"out{suffix}"), photo())
+    assert files_below(tmp_path) == [f"out{suffix}"]
+
+
+def test_writes_sixteen_bits(tmp_path: Path) -> None:
+    levels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64) * 16
+    write_image(tmp_path / "t.png", levels)
+    np.testing.assert_array_equal(load(tmp_path / "t.png"), levels)
+
+
+@pytest.mark.parametrize("name", ["out.gif", "out", "out.txt"])
+def test_unknown_suffix_is_refused_before_anything_is_touched(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=r"expected one of \.bmp"):
+        write_image(tmp_path / name, photo())
+    assert files_below(tmp_path) == []
+
+
+def test_what_a_format_cannot_hold_is_refused() -> None:
+    with pytest.raises(OutputError):
+        encode_image(np.zeros((20, 20, 5), np.uint8), ".png")
+
+
+def test_an_existing_file_is_replaced_and_has_ordinary_permissions(tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    path.write_text("old")
+    write_atomic(path, b"new")
+    assert path.read_bytes() == b"new"
+    mask = os.umask(0)
+    os.umask(mask)
+    assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_the_longest_name_a_folder_takes_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("n" * 251 + ".png")
+    write_image(path, photo())
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("target", ["missing/file.png", "a-file/file.png", "n" * 300])
+def test_unwritable_targets_are_refused(tmp_path: Path, target: str) -> None:
+    (tmp_path / "a-file").write_bytes(b"x")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_atomic(tmp_path / target, b"data")
+    assert files_below(tmp_path) == ["a-file"]
+
+
+def test_a_folder_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "out.png").mkdir()
+    with pytest.raises(OutputError, match="it is a folder"):
+        write_atomic(tmp_path / "out.png", b"data")
+
+
+def test_a_device_is_never_replaced() -> None:
+    with pytest.raises(OutputError, match="not a regular file"):
+        write_atomic("/dev/null", b"data")
+    assert not Path("/dev/null").is_file()
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_half(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with at_most(1000), pytest.raises(OutputError, match="cannot be written: File too large"):
+        write_atomic(path, b"x" * 5000)
+    assert path.read_bytes() == b"old"
+    assert files_below(tmp_path) == ["file.bin"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes into read-only folders")
+def test_a_read_only_folder_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(OutputError, match="Permission denied"):
+            write_atomic(tmp_path / "file", b"x")
+        with pytest.raises(OutputError, match="Permission denied"):
+            prepare_folder(tmp_path)
+    finally:
+        tmp_path.chmod(0o700)
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from rirf.images import write_atomic
+while True:
+    for letter in (b"a", b"b"):
+        write_atomic(sys.argv[1], letter * 4_000_000)
+"""
+
+
+def test_a_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "file.bin"
+    for attempt in range(3):
+        with subprocess.Popen([sys.executable, "-c", WRITER, str(path)]) as writer:
+            deadline = time.monotonic() + 60
+            while not path.exists() and time.monotonic() < deadline:
+                time.sleep(0.005)
+            time.sleep(0.013 * (attempt + 1))
+            writer.send_signal(signal.SIGKILL)
+        data = path.read_bytes()
+        assert len(data) == 4_000_000
+        assert len(set(data)) == 1
+    assert [name for name in files_below(tmp_path) if not name.startswith(".rirf-")] == ["file.bin"]
+
+
+def test_prepare_folder_makes_parents_and_leaves_nothing(tmp_path: Path) -> None:
+    assert prepare_folder(tmp_path / "a" / "b").is_dir()
+    assert files_below(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["a-file", "a-file/below", "n" * 300])
+def test_prepare_folder_refuses_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a-file").write_bytes(b"keep")
+    with pytest.raises(OutputError):
+        prepare_folder(tmp_path / name)
+    assert (tmp_path / "a-file").read_bytes() == b"keep"
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system nobody can write")
+def test_prepare_folder_refuses_a_file_system_that_cannot_be_written() -> None:
+    with pytest.raises(OutputError, match="cannot be used for the results"):
+        prepare_folder("/proc/results")
+    with pytest.raises(OutputError, match="cannot be used for the results"):
+        prepare_folder("/proc/self")
+
+
+def test_folders_are_searched_in_order_and_keep_their_subfolders(tmp_path: Path) -> None:
+    names = ["b.png", "a.JPG", "sub/c.tiff", "sub/deep/d.webp", ".hidden/e.png", "._a.jpg"]
+    for name in [*names, "notes.txt", "sub/data.json"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = find_images([tmp_path])
+    relative = [str(item.relative) for item in found]
+    assert relative == ["a.JPG", "b.png", "sub/c.tiff", "sub/deep/d.webp"]
+    assert [item.path for item in found] == [tmp_path / name for name in relative]
+
+
+def test_a_named_file_is_taken_whatever_its_suffix(tmp_path: Path) -> None:
+    (tmp_path / "frame.raw").write_bytes(b"x")
+    assert find_images([tmp_path / "frame.raw"])[0].relative == Path("frame.raw")
+
+
+def test_several_folders_keep_their_own_names(tmp_path: Path) -> None:
+    for name in ("day1/f.png", "day2/f.png", "f.png"):
+        save(tmp_path / name)
+    found = find_images([tmp_path / "day1", tmp_path / "day2", tmp_path / "f.png"])
+    assert [str(item.relative) for item in found] == ["day1/f.png", "day2/f.png", "f.png"]
+
+
+def test_a_picture_given_twice_is_taken_once(tmp_path: Path) -> None:
+    path = save(tmp_path / "f.png")
+    assert len(find_images([path, path, tmp_path / "." / "f.png"])) == 1
+
+
+@pytest.mark.parametrize("names", [("a/f.png", "b/f.png"), ("f.png", "f.jpg")])
+def test_two_pictures_never_write_the_same_result(tmp_path: Path, names: tuple[str, str]) -> None:
+    paths = [save(tmp_path / name) for name in names]
+    with pytest.raises(OutputError, match="would both write f") as caught:
+        find_images(paths)
+    assert all(str(path) in str(caught.value) for path in paths)
+
+
+def test_the_results_folder_is_not_searched(tmp_path: Path) -> None:
+    save(tmp_path / "f.png")
+    save(tmp_path / "out" / "f.png")
+    assert [str(item.relative) for item in find_images([tmp_path], skip=tmp_path / "out")] == [
+        "f.png"
+    ]
+    inside = find_images([tmp_path / "out"], skip=tmp_path / "out")
+    assert [str(item.relative) for item in inside] == ["f.png"]
+
+
+def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_bytes(b"x")
+    with pytest.raises(ImageError, match="no pictures in this folder"):
+        find_images([tmp_path])
+    with pytest.raises(ImageError, match="no such file or folder"):
+        find_images([tmp_path / "missing"])
+    with pytest.raises(ImageError, match="File name too long"):
+        find_images([tmp_path / ("n" * 300)])
+    with pytest.raises(ImageError, match="got no picture"):
+        find_images([])
