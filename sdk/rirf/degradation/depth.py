@@ -27,6 +27,8 @@ DepthPrior: TypeAlias = Callable[[int, int, int], NDArray[np.float32]]
 # Relative transmission at the farthest point for beta = 1.
 _FAR = 0.2
 _NOISE_GRID = (6, 8)
+# Standard deviation of the blur that softens the horizon, as a share of the height.
+_HORIZON_BLUR = 0.06
 _SKY, _ROAD, _PAVEMENT = 0, 3, 4
 _CLASSES = 12
 
@@ -59,7 +61,11 @@ def geometric(seed: int, height: int, width: int) -> NDArray[np.float32]:
     plane = _ground(height, horizon, steepness)[:, None]
     above = (np.arange(height)[:, None] + 0.5) / height < horizon
     shapes = np.float32(relief) * np.where(above, field, field * np.float32(0.35))
-    return prior_from_depth(plane * (1.0 - shapes))
+    depth = (plane * (1.0 - shapes)).astype(np.float32)
+    # Depth falls steeply below the horizon. A photograph need not have its horizon there, and a
+    # step would draw a line across the fog.
+    soft = cv2.GaussianBlur(depth, (0, 0), max(0.5, height * _HORIZON_BLUR))
+    return prior_from_depth(np.asarray(soft, dtype=np.float32))
 
 
 @dataclass(frozen=True)
@@ -83,8 +89,8 @@ class LabelPrior:
             )
         if labels.size and labels.max() >= _CLASSES:
             raise ImageError(
-                f"{path}: expected class indices 0..{_CLASSES - 1}, got values up to "
-                f"{labels.max()}; map the picture's values to these classes first"
+                f"{path}: holds the class {labels.max()}; expected 0 to {_CLASSES - 2}, or "
+                f"{_CLASSES - 1} for unlabelled"
             )
         return cls(labels.astype(np.uint8))
 
