@@ -25,7 +25,7 @@ from rirf.bundle import (
 )
 from rirf.engine import OnnxEngine
 from rirf.errors import BundleError, OutputError
-from rirf.images import write_atomic
+from rirf.files import write_atomic
 from rirf.policy import Policy
 from rirf_export.card import model_card
 from rirf_export.graphs import OPSET, example_inputs, export_onnx

@@ -28,7 +28,8 @@ from rirf.degradation import (
 )
 from rirf.errors import EngineError, OutputError, RirfError, require
 from rirf.evaluation.metrics import measure
-from rirf.images import prepare_folder, read_image, to_float, to_uint8, write_atomic, write_image
+from rirf.files import prepare_folder, write_atomic
+from rirf.images import read_image, to_float, to_uint8, write_image
 
 __all__ = ["RECIPE", "SEED", "Demonstration", "degraded_photo", "main", "run"]
 

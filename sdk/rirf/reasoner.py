@@ -25,6 +25,7 @@ from rirf.diagnosis import (
     ShakeDiagnosis,
     SourceName,
 )
+from rirf.errors import EngineError
 
 __all__ = ["PRESENCE_THRESHOLD", "Reading", "decode", "flat_transmission"]
 
@@ -80,7 +81,16 @@ def decode(outputs: Mapping[str, NDArray[np.float32]], source: SourceName = "edg
 
     Parameters of an absent effect are neutral (no blur, no streaks, no noise, transmission 1); the
     severity determines mean transmission and rain coverage, since each is a function of the other.
+
+    Raises:
+        EngineError: an output is not finite.
     """
+    broken = [name for name, value in outputs.items() if not np.isfinite(value).all()]
+    if broken:
+        raise EngineError(
+            f"the reasoner's {', '.join(broken)} came out as NaN or infinite, expected finite "
+            "numbers: use another execution provider or precision, or export the bundle again"
+        )
     common = {name: _effect(outputs, position) for position, name in enumerate(EFFECTS)}
     red, green, blue = (_bounded(value, 0.0, 1.0) for value in outputs["light"])
 

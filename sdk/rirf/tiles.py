@@ -35,17 +35,19 @@ def spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
     Raises:
         ValueError: the sizes cannot tile an axis.
     """
-    if length < 1 or tile % multiple or not 0 <= overlap < tile - multiple:
+    if length < 1 or tile % multiple or not 0 <= overlap <= tile - multiple:
         raise ValueError(
             f"cannot cover {length} pixels by tiles of {tile} overlapping by {overlap} "
             f"at multiples of {multiple}"
         )
     if length <= tile:
         return [Span(0, length, np.ones(length, dtype=np.float32))]
-    count = -(-(length - overlap) // (tile - overlap - multiple))
-    last = length - tile
+    # In units of the grid: where the last tile starts, rounded up so that it is no larger than the
+    # others, and how far apart two starts may be.
+    last = -(-(length - tile) // multiple)
+    count = 1 - (-last // ((tile - overlap) // multiple))
     # Evenly spread, rounded down to the grid; the last tile ends at the frame's edge.
-    starts = [int(last * k / (count - 1)) // multiple * multiple for k in range(count)]
+    starts = [last * k // (count - 1) * multiple for k in range(count)]
     stops = [start + tile for start in starts[:-1]] + [length]
     found = []
     for k in range(count):

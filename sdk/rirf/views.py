@@ -95,5 +95,6 @@ def extract(frame: NDArray[np.uint8]) -> Views:
     crops = np.stack([padded[y : y + CROP_SIZE, x : x + CROP_SIZE] for y, x in corners])
     return Views(
         thumbnail=np.ascontiguousarray(small.transpose(2, 0, 1)),
-        crops=crops[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32) * np.float32(1.0 / 255.0),
+        crops=crops[..., ::-1].transpose(0, 3, 1, 2).astype(np.float32, order="C")
+        * np.float32(1.0 / 255.0),
     )

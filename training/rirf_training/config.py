@@ -100,25 +100,40 @@ def _assign(tree: dict[str, Any], key: str, value: Any) -> None:
     tree[leaf] = value
 
 
+def _merge(tree: dict[str, Any], more: dict[str, Any]) -> None:
+    """Put ``more`` over ``tree``, section by section."""
+    for key, value in more.items():
+        inner = tree.get(key)
+        if isinstance(inner, dict) and isinstance(value, dict):
+            _merge(inner, value)
+        else:
+            tree[key] = value
+
+
 def read_config(kind: type[Run], file: Path | None, overrides: Sequence[str]) -> Run:
     """The run's configuration: defaults, then the YAML file, then ``section.key=value`` pairs.
 
     Raises:
         TrainingError: unreadable file, unknown key, or a value out of range.
     """
-    tree: dict[str, Any] = {}
+    tree: dict[str, Any] = kind.model_validate({}).model_dump()
     if file is not None:
         try:
-            tree = yaml.safe_load(file.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+            given = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
             raise TrainingError(f"{file}: cannot be read as YAML ({error})") from error
-        if not isinstance(tree, dict):
-            raise TrainingError(f"{file}: expected a mapping of keys, got {type(tree).__name__}")
+        if not isinstance(given, dict):
+            raise TrainingError(f"{file}: expected a mapping of keys, got {type(given).__name__}")
+        _merge(tree, given)
     for pair in overrides:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise TrainingError(f"--set {pair!r}: expected key=value, e.g. loop.steps=2000")
-        _assign(tree, key, yaml.safe_load(text))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise TrainingError(f"--set {pair!r}: the value is not YAML ({error})") from error
+        _assign(tree, key, value)
     try:
         return kind.model_validate(tree)
     except ValidationError as error:

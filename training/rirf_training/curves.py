@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rirf.errors import require
-from rirf.images import write_atomic
+from rirf.files import write_atomic
 
 __all__ = ["plot_curves"]
 

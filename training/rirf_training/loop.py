@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from rirf.images import write_atomic
+from rirf.files import write_atomic
 from rirf_training.config import LoopConfig, TrainingError
 from rirf_training.curves import plot_curves
 
@@ -189,7 +189,13 @@ def train(
         task.save(out, ema, {**provenance, "steps_done": step})
         write_atomic(state_file, buffer.getvalue())
 
-    figures: dict[str, float] = {}
+    # A finished run that is resumed has no step left: its last figures are the result.
+    prefix = "validation/"
+    figures = {
+        key.removeprefix(prefix): figure
+        for key, figure in (rows[-1] if rows else {}).items()
+        if key.startswith(prefix)
+    }
     batches = _Prefetch(task, done, config.steps)
     bar = tqdm(total=config.steps, initial=done, desc="train", unit="step", disable=not progress)
     started, window = time.monotonic(), []

@@ -138,11 +138,14 @@ class ReasonerTask:
         lit = present[:, 0] | present[:, 2]
         figures = {}
         for column, name in enumerate(EFFECTS):
-            figures[f"{name}_mae"] = float(error[present[:, column], column].mean())
+            # A small validation share may lack an effect: no figure rather than NaN.
+            if present[:, column].any():
+                figures[f"{name}_mae"] = float(error[present[:, column], column].mean())
             figures[f"{name}_accuracy"] = float(right[:, column].mean())
         maps = np.stack([self.draws.transmission(int(p)) for p in self.held])
         figures["map_mae"] = float(np.abs(outputs["transmission"][:, 0] - maps).mean())
-        figures["light_mae"] = float(np.abs(outputs["light"] - truth["light"])[lit].mean())
+        if lit.any():
+            figures["light_mae"] = float(np.abs(outputs["light"] - truth["light"])[lit].mean())
         return figures
 
     def save(self, folder: Path, network: Reasoner, provenance: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from rirf import __version__
 from rirf_training.config import ReasonerRun, RestorerRun, TrainingError
-from rirf_training.data.catalog import find_clean
+from rirf_training.data.catalog import find_clean, held_out
 from rirf_training.data.draws import DrawSet, render
 from rirf_training.loop import train
 from rirf_training.networks.checkpoint import load_network
@@ -26,6 +26,12 @@ def _draws(
     run: ReasonerRun | RestorerRun, data: Path, cache: Path, workers: int, progress: bool
 ) -> DrawSet:
     images = find_clean(data, run.splits)
+    kept = sum(held_out(clean.name, run.validation_share) for clean in images)
+    if kept in (0, len(images)):
+        raise TrainingError(
+            f"validation_share {run.validation_share} puts {kept} of {len(images)} images into the "
+            "validation share, which needs some, as training does: change it or give more images"
+        )
     return render(cache, images, run.draws, workers=workers, progress=progress)
 
 
@@ -65,10 +71,6 @@ def train_reasoner(
     if not isinstance(network, Reasoner):
         raise TrainingError(f"{out} holds a {network.config.kind}, expected a reasoner")
     _, held = draws.split(run.validation_share)
-    if len(held) == 0:
-        raise TrainingError(
-            "no image fell into the validation share: raise validation_share or give more images"
-        )
     figures.update(calibrate(network, draws, held))
     task.save(out, network, {**stored, "validation": figures})
     return figures
@@ -93,7 +95,13 @@ def train_restorer(
     draws = _draws(run, data, cache, workers, progress)
     predicted, digest = None, ""
     if reasoner is not None:
-        digest = hashlib.sha256((reasoner / "model.safetensors").read_bytes()).hexdigest()
+        try:
+            digest = hashlib.sha256((reasoner / "model.safetensors").read_bytes()).hexdigest()
+        except OSError as error:
+            raise TrainingError(
+                f"{reasoner}: no reasoner checkpoint here ({error}); give the --out folder of "
+                "rirf train reasoner"
+            ) from error
         predicted = _predicted(reasoner, digest, draws, cache, progress)
     task = RestorerTask(run, draws, Conditions.true(draws), predicted)
     provenance = _provenance(run, draws, reasoner_sha256=digest)
@@ -110,7 +118,9 @@ def _predicted(
     file = cache / f"read-{digest[:16]}.npz"
     if file.exists():
         with np.load(file) as arrays:
-            return Conditions(arrays["vectors"], arrays["maps"])
+            # Another number of draws an image means other positions: read them again.
+            if len(arrays["vectors"]) == len(draws):
+                return Conditions(arrays["vectors"], arrays["maps"])
     network, _ = load_network(reasoner)
     if not isinstance(network, Reasoner):
         raise TrainingError(f"{reasoner} holds a {network.config.kind}, expected a reasoner")

@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rirf.errors import OutputError, RirfError
-from rirf.images import Found
+from rirf.files import Found
 
 __all__ = ["describe", "forbid_overwriting", "positive_int", "report", "run_batch", "say"]
 

@@ -40,16 +40,8 @@ from rirf.degradation import (
 from rirf.degradation.depth import DepthPrior
 from rirf.diagnosis import EFFECTS
 from rirf.errors import ImageError
-from rirf.images import (
-    Found,
-    encode_image,
-    find_images,
-    prepare_folder,
-    read_image,
-    to_float,
-    to_uint8,
-    write_atomic,
-)
+from rirf.files import Found, find_images, prepare_folder, write_atomic
+from rirf.images import encode_image, read_image, to_float, to_uint8
 
 __all__ = ["command", "file_seed"]
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import rirf
 from rirf.cli.batch import positive_int, run_batch, say
 from rirf.cli.command import Command
-from rirf.images import Found, find_images, read_image
+from rirf.files import Found, find_images
+from rirf.images import read_image
 
 __all__ = ["command"]
 

@@ -12,14 +12,8 @@ from rirf.cli.batch import forbid_overwriting, positive_int, run_batch, say
 from rirf.cli.command import Command
 from rirf.diagnosis import EFFECTS, Diagnosis
 from rirf.errors import DiagnosisError, EngineError
-from rirf.images import (
-    Found,
-    encode_image,
-    find_images,
-    prepare_folder,
-    read_image,
-    write_atomic,
-)
+from rirf.files import Found, find_images, prepare_folder, write_atomic
+from rirf.images import encode_image, read_image
 
 __all__ = ["command", "read_diagnosis", "summary_of"]
 

@@ -59,7 +59,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from rirf.evaluation.protocol import load_protocol
     from rirf.evaluation.report import table, to_json
     from rirf.evaluation.runner import evaluate
-    from rirf.images import WRITABLE, write_atomic, write_image
+    from rirf.files import write_atomic
+    from rirf.images import WRITABLE, write_image
 
     _check_output(arguments.json, (".json",))
     _check_output(arguments.sheet, WRITABLE)

@@ -27,7 +27,8 @@ from tqdm import tqdm
 from rirf.degradation import LabelPrior, degrade, geometric
 from rirf.diagnosis import Diagnosis
 from rirf.errors import ImageError
-from rirf.images import read_image, to_float, to_uint8, write_atomic
+from rirf.files import write_atomic
+from rirf.images import read_image, to_float, to_uint8
 from rirf.scene import SceneLayout, observe
 from rirf_training.data.catalog import Clean, held_out
 
@@ -96,7 +97,7 @@ def render(
     """
     index_file = root / "index.json"
     names = [clean.name for clean in images]
-    wanted = {"format": _FORMAT, "names": names, "draws": draws}
+    wanted = {"format": _FORMAT, "names": names, "draws": draws, "finished": False}
     if index_file.exists():
         found = json.loads(index_file.read_text())
         if found.get("format") != _FORMAT or found.get("names") != names:
@@ -106,6 +107,8 @@ def render(
             )
     for folder in ("clean", "draws", "maps"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    # Written first: a stopped rendering must not be continued with other images.
+    write_atomic(index_file, json.dumps(wanted).encode())
     bar = tqdm(total=len(images) * draws, desc="degrade", unit="draw", disable=not progress)
     with ProcessPoolExecutor(max_workers=workers) as pool, bar:
         jobs = [
@@ -116,7 +119,7 @@ def render(
             made = job.result()
             bar.update(draws)
             bar.set_postfix(new=made, refresh=False)
-    write_atomic(index_file, json.dumps(wanted).encode())
+    write_atomic(index_file, json.dumps({**wanted, "finished": True}).encode())
     return DrawSet.open(root)
 
 
@@ -137,6 +140,8 @@ class DrawSet:
         """
         try:
             index = json.loads((root / "index.json").read_text())
+            if not index.get("finished", True):
+                raise ValueError("its rendering was stopped: render it again to continue")
             return cls(root, tuple(index["names"]), int(index["draws"]))
         except (OSError, ValueError, KeyError) as error:
             raise ImageError(f"{root}: no finished set of draws here ({error})") from error

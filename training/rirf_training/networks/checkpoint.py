@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from rirf.errors import BundleError
-from rirf.images import write_atomic
+from rirf.files import write_atomic
 from rirf_training.networks.reasoner import Reasoner, ReasonerConfig
 from rirf_training.networks.restorer import Restorer, RestorerConfig
 
@@ -49,7 +49,16 @@ def load_network(folder: Path) -> tuple[Reasoner | Restorer, dict[str, Any]]:
                 f"{folder}: network kind {kind!r} is unknown; expected reasoner or restorer"
             )
         network.load_state_dict(load_file(folder / "model.safetensors"))
-    except (OSError, KeyError, ValueError, RuntimeError, ValidationError, SafetensorError) as error:
+    except (
+        OSError,
+        AttributeError,  # JSON, but no object where one belongs
+        KeyError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        ValidationError,
+        SafetensorError,
+    ) as error:
         raise BundleError(
             f"{folder} is no checkpoint this version can read ({error}); expected config.json and "
             "model.safetensors as written by rirf train"
