@@ -1,21 +1,24 @@
 """Makes what the documentation shows of the code: the degradation picture, a table, the schema.
 
-``python docs/make_figures.py`` writes ``images/degradation.png`` (needs scikit-image for the
-photo), ``diagnosis.schema.json`` and the conditioning table inside ``diagnosis.md``;
-``--text`` leaves the picture alone. A test compares the text parts with the code.
+``python docs/make_figures.py`` writes ``images/degradation.png`` and ``images/restored.png`` (what
+``make demo`` shows; both need scikit-image for the photo), ``diagnosis.schema.json`` and the
+conditioning table inside ``diagnosis.md``; ``--text`` leaves the pictures alone. A test compares
+the text parts with the code.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shutil
+import tempfile
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from rirf import conditioning
+from rirf import conditioning, demo
 from rirf.degradation import (
     Degraded,
     FilePrior,
@@ -153,6 +156,9 @@ def main() -> None:
         _, png = cv2.imencode(".png", degradation_picture(), (cv2.IMWRITE_PNG_COMPRESSION, 9))
         (DOCS / "images").mkdir(exist_ok=True)
         (DOCS / "images" / "degradation.png").write_bytes(png.tobytes())
+        with tempfile.TemporaryDirectory() as folder:
+            shown = demo.run(None, Path(folder)).files["comparison"]
+            shutil.copyfile(shown, DOCS / "images" / "restored.png")
 
 
 if __name__ == "__main__":

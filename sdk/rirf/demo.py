@@ -35,9 +35,9 @@ __all__ = ["RECIPE", "SEED", "Demonstration", "degraded_photo", "main", "run"]
 
 SEED = 2026
 RECIPE = Recipe(
-    atmospheric_light=(0.76, 0.79, 0.84),
-    fog=FogParameters(beta=0.9),
-    rain=RainParameters(density=0.0012, slant_deg=14.0, length_px=26.0, width_px=1.2, opacity=0.5),
+    atmospheric_light=(0.9, 0.91, 0.93),
+    fog=FogParameters(beta=1.0),
+    rain=RainParameters(density=0.002, slant_deg=14.0, length_px=32.0, width_px=1.5, opacity=0.55),
     noise=NoiseParameters(gain=0.06, offset=3.0),
 )
 
