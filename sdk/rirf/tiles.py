@@ -30,7 +30,8 @@ def spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
             as on the whole frame.
 
     Returns:
-        Spans in order. Weights ramp linearly over each overlap and sum to 1 at every pixel.
+        Spans in order. Weights ramp linearly over the middle half of each overlap and sum to 1 at
+        every pixel.
 
     Raises:
         ValueError: the sizes cannot tile an axis.
@@ -63,5 +64,10 @@ def spans(length: int, tile: int, overlap: int, multiple: int) -> list[Span]:
 
 
 def _ramp(size: int) -> NDArray[np.float32]:
-    """Weights rising from 0 to 1 over an overlap, symmetric about its middle."""
-    return ((np.arange(size) + 0.5) / size).astype(np.float32)
+    """Weights from 0 to 1 over an overlap, symmetric about its middle.
+
+    Only the middle half ramps: the pixels next to a tile's edge, which the network computed without
+    their surroundings, count nothing.
+    """
+    place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+    return np.clip(np.float32(2.0) * place - np.float32(0.5), 0.0, 1.0).astype(np.float32)

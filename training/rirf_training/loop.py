@@ -236,11 +236,10 @@ def train(
                     }
                 )
                 window = []
+                plot_curves(rows, out / "curves.png")
                 bar.set_postfix({key: f"{figure:.3g}" for key, figure in figures.items()})
             if reached % config.checkpoint_every == 0 or last:
                 checkpoint(reached)
-                if rows:
-                    plot_curves(rows, out / "curves.png")
     finally:
         batches.close()
         bar.close()

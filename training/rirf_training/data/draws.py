@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import multiprocessing
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +58,14 @@ def _layout_arrays(layout: SceneLayout) -> dict[str, NDArray[np.float32]]:
     return arrays
 
 
+def _missing(root: Path, index: int, draws: int) -> list[int]:
+    """Numbers of an image's draws that are not there yet."""
+    return [n for n in range(draws) if not (root / "draws" / f"{index:05d}-{n:03d}.json").exists()]
+
+
 def _render_image(root: Path, index: int, clean: Clean, draws: int) -> int:
     """Render all missing draws of one image; returns how many were made."""
-    cv2.setNumThreads(1)
-    todo = [n for n in range(draws) if not (root / "draws" / f"{index:05d}-{n:03d}.json").exists()]
+    todo = _missing(root, index, draws)
     if not todo:
         return 0
     frame = read_image(clean.path)
@@ -87,10 +92,36 @@ def _render_image(root: Path, index: int, clean: Clean, draws: int) -> int:
     return len(todo)
 
 
+def _one_thread() -> None:
+    """The processes are the parallelism: OpenCV's own threads would only be in their way."""
+    cv2.setNumThreads(1)
+
+
+def _render_all(root: Path, images: Sequence[Clean], draws: int, workers: int) -> Iterator[int]:
+    """Render image by image; yields how many draws were made of each, in order."""
+    if workers <= 1 or not any(_missing(root, index, draws) for index in range(len(images))):
+        for index, clean in enumerate(images):
+            yield _render_image(root, index, clean, draws)
+        return
+    # Spawned, not forked: a fork of a process whose libraries have threads can wait forever for a
+    # lock that one of those threads held.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread) as pool:
+        jobs = [
+            pool.submit(_render_image, root, index, clean, draws)
+            for index, clean in enumerate(images)
+        ]
+        for job in jobs:
+            yield job.result()
+
+
 def render(
     root: Path, images: Sequence[Clean], draws: int, *, workers: int = 2, progress: bool = True
 ) -> DrawSet:
     """Render ``draws`` degraded versions of each image below ``root``, continuing what is there.
+
+    With more than one worker, new processes import the calling program's main module: a script
+    keeps its own work under ``if __name__ == "__main__":``.
 
     Raises:
         ImageError: the folder holds a set of other images.
@@ -110,13 +141,8 @@ def render(
     # Written first: a stopped rendering must not be continued with other images.
     write_atomic(index_file, json.dumps(wanted).encode())
     bar = tqdm(total=len(images) * draws, desc="degrade", unit="draw", disable=not progress)
-    with ProcessPoolExecutor(max_workers=workers) as pool, bar:
-        jobs = [
-            pool.submit(_render_image, root, position, clean, draws)
-            for position, clean in enumerate(images)
-        ]
-        for job in jobs:
-            made = job.result()
+    with bar:
+        for made in _render_all(root, images, draws, workers):
             bar.update(draws)
             bar.set_postfix(new=made, refresh=False)
     write_atomic(index_file, json.dumps({**wanted, "finished": True}).encode())

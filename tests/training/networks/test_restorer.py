@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from rirf import conditioning
+from rirf.degradation import NoiseParameters, degrade, fog, noise
+from rirf.images import to_float
+from rirf_training.networks import Restorer, RestorerConfig
+from tests.networks import RESTORER, tiny_restorer
+from tests.sdk.pictures import photo
+
+Inputs = dict[str, Tensor]
+
+
+def inputs(batch: int = 2, height: int = 32, width: int = 48) -> Inputs:
+    random = torch.Generator().manual_seed(0)
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=random)
+
+    return {
+        "degraded": uniform(batch, 3, height, width),
+        "state": uniform(batch, 3, height, width),
+        "transmission": 0.2 + 0.8 * uniform(batch, 1, height, width),
+        "condition": uniform(batch, conditioning.SIZE),
+        "time": torch.full((batch,), -1.0),
+        "step": torch.full((batch,), 1.0),
+    }
+
+
+def update(network: Restorer, given: Inputs) -> Tensor:
+    with torch.no_grad():
+        out: Tensor = network(**given)
+    return out
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 4), (16, 20), (64, 48)])
+def test_shapes(height: int, width: int) -> None:
+    out = update(tiny_restorer(), inputs(3, height, width))
+    assert out.shape == (3, 3, height, width)
+    assert torch.isfinite(out).all()
+
+
+@pytest.mark.parametrize(
+    ("channels", "multiple"), [((8,), 2), ((8, 16), 4), ((8, 8, 8), 8), ((8, 8, 8, 8), 16)]
+)
+def test_the_multiple_is_what_the_levels_need(channels: tuple[int, ...], multiple: int) -> None:
+    levels = len(channels)
+    config = RestorerConfig(
+        channels=channels, blocks=(1,) * levels, decoder_blocks=(1,) * (levels - 1), condition=8
+    )
+    network = tiny_restorer(config=config)
+    assert network.multiple == multiple
+    assert update(network, inputs(1, multiple, 3 * multiple)).shape == (
+        1,
+        3,
+        multiple,
+        3 * multiple,
+    )
+    with pytest.raises(RuntimeError):
+        update(network, inputs(1, multiple + 1, multiple))
+
+
+def test_the_default_keeps_sixteen() -> None:
+    assert Restorer(RestorerConfig()).multiple == 16
+
+
+def test_a_new_network_goes_half_way_to_the_inverted_fog() -> None:
+    network = Restorer(RESTORER)
+    given = inputs()
+    clear, _ = network.physics(given["degraded"], given["transmission"], given["condition"])
+    torch.testing.assert_close(update(network, given), 0.5 * (clear - given["state"]))
+
+
+def test_physics_is_that_of_the_degradation() -> None:
+    outcome = degrade(to_float(photo(32, 48)), seed=6)  # all four effects
+    diagnosis = outcome.diagnosis
+    vector = torch.from_numpy(conditioning.encode(diagnosis))[None]
+    frame = torch.from_numpy(outcome.image.transpose(2, 0, 1).copy())[None]
+    transmission = torch.from_numpy(outcome.transmission)[None, None]
+    clear, sigma = tiny_restorer().physics(frame, transmission, vector)
+    light = diagnosis.fog.atmospheric_light
+    np.testing.assert_allclose(
+        clear[0].numpy().transpose(1, 2, 0),
+        fog.invert(outcome.image, outcome.transmission, light),
+        atol=1e-5,
+    )
+    grain = NoiseParameters(diagnosis.noise.gain, diagnosis.noise.offset)
+    np.testing.assert_allclose(
+        sigma[0].numpy().transpose(1, 2, 0), noise.sigma(outcome.image, grain), atol=1e-6
+    )
+
+
+def test_physics_without_a_diagnosis_is_the_frame() -> None:
+    given = inputs()
+    nothing = torch.from_numpy(np.stack([conditioning.encode(None)] * 2))
+    clear, sigma = tiny_restorer().physics(
+        given["degraded"], torch.ones_like(given["transmission"]), nothing
+    )
+    torch.testing.assert_close(clear, given["degraded"])
+    assert not sigma.any()
+
+
+def test_thick_fog_is_inverted_with_a_floor() -> None:
+    given = inputs()
+    thick = torch.full_like(given["transmission"], 0.05)
+    clear, _ = tiny_restorer().physics(given["degraded"], thick, given["condition"])
+    assert 0 <= clear.min() <= clear.max() <= 1
+
+
+@pytest.mark.parametrize("name", list(inputs()))
+def test_every_input_has_a_part_in_the_output(name: str) -> None:
+    network = tiny_restorer()
+    given = inputs()
+    changed = {**given, name: 0.5 * given[name]}
+    assert (update(network, given) - update(network, changed)).abs().max() > 1e-5
+
+
+def test_frames_of_a_batch_do_not_mix() -> None:
+    network = tiny_restorer()
+    given = inputs(2)
+    together = update(network, given)
+    for row in range(2):
+        alone = update(network, {name: value[row : row + 1] for name, value in given.items()})
+        torch.testing.assert_close(together[row : row + 1], alone, atol=1e-5, rtol=1e-4)
+
+
+def test_every_parameter_learns() -> None:
+    network = tiny_restorer()
+    network(**inputs()).square().mean().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().max() > 0, name
+
+
+def test_another_conditioning_vector_is_refused() -> None:
+    with pytest.raises(ValidationError):
+        RestorerConfig.model_validate({"conditioning_version": conditioning.VERSION + 1})

@@ -1,0 +1,240 @@
+"""The command line from a folder of pictures to restored ones, with tiny networks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rirf.bundle import Bundle
+from rirf.cli import main
+from rirf.diagnosis import Diagnosis
+from tests.networks import REASONER, RESTORER
+from tests.sdk.pictures import load
+from tests.training.conftest import SHARE
+
+COMMON = [
+    "--quiet",
+    "--workers=1",
+    "--threads=1",
+    f"--set=validation_share={SHARE}",
+    "--set=splits=[test]",
+    "--set=draws=2",
+    "--set=loop.steps=4",
+    "--set=loop.batch=2",
+    "--set=loop.warmup=1",
+    "--set=loop.validate_every=2",
+    "--set=loop.checkpoint_every=2",
+]
+REASONER_SET = [
+    f"--set=network.thumbnail_channels={list(REASONER.thumbnail_channels)}",
+    f"--set=network.crop_channels={list(REASONER.crop_channels)}",
+    f"--set=network.tokens={REASONER.tokens}",
+]
+RESTORER_SET = [
+    f"--set=network.channels={list(RESTORER.channels)}",
+    f"--set=network.blocks={list(RESTORER.blocks)}",
+    f"--set=network.decoder_blocks={list(RESTORER.decoder_blocks)}",
+    f"--set=network.condition={RESTORER.condition}",
+    "--set=patch=64",
+]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The folders that the two training commands left."""
+
+    pictures: Path
+    reasoner: Path
+    restorer: Path
+
+
+@pytest.fixture(scope="module")
+def trained(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    runs = tmp_path_factory.mktemp("runs")
+    reasoner, restorer = runs / "reasoner", runs / "restorer"
+    data = ["--data", str(pictures), *COMMON]
+    # Rendering by processes, once; --workers=1 elsewhere renders in this one.
+    more = [*REASONER_SET, "--workers=2"]
+    assert main(["train", "reasoner", "--out", str(reasoner), *data, *more]) == 0
+    more = ["--reasoner", str(reasoner), *RESTORER_SET]
+    assert main(["train", "restorer", "--out", str(restorer), *data, *more]) == 0
+    return Trained(pictures, reasoner, restorer)
+
+
+@pytest.mark.parametrize("kind", ["reasoner", "restorer"])
+def test_a_run_leaves_a_checkpoint_and_its_curves(trained: Trained, kind: str) -> None:
+    folder: Path = getattr(trained, kind)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["network"]["kind"] == kind
+    provenance = config["provenance"]
+    assert provenance["images"] == 8
+    assert provenance["steps_done"] == 4
+    assert provenance["run"]["loop"]["steps"] == 4
+    assert provenance["validation"]
+    assert load(folder / "curves.png").size > 0
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+
+
+def test_the_reasoner_is_calibrated(trained: Trained) -> None:
+    validation = json.loads((trained.reasoner / "config.json").read_text())["provenance"][
+        "validation"
+    ]
+    assert {"fog_temperature", "noise_quantile", "fog_accuracy"} <= set(validation)
+
+
+def test_both_runs_share_one_set_of_draws(trained: Trained) -> None:
+    draws = trained.reasoner.parent / "draws"
+    index = json.loads((draws / "index.json").read_text())
+    assert len(index["names"]) == 8
+    assert index["draws"] == 2
+    # What the reasoner read off every draw is kept beside them.
+    (readings,) = draws.glob("read-*.npz")
+    with np.load(readings) as arrays:
+        assert arrays["vectors"].shape == (16, 40)
+        assert arrays["maps"].shape == (16, 32, 32)
+
+
+def test_from_pictures_to_restored_pictures(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "mine.rirf"
+    folders = [str(trained.reasoner), str(trained.restorer)]
+    assert main(["export", *folders, "-o", str(bundle), "--quiet"]) == 0
+    printed = capsys.readouterr().out
+    assert "restorer   fp32" in printed
+    assert f"bundle: {bundle}" in printed
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.name == "mine"
+    assert manifest.provenance["reasoner"]["images"] == 8
+    assert manifest.provenance["restorer"]["run"]["patch"] == 64
+
+    source = trained.pictures / "camvid" / "test"
+    out = tmp_path / "restored"
+    command = ["restore", str(source), "-o", str(out), "--bundle", str(bundle), "--compare"]
+    assert main([*command, "--steps", "coarse", "--threads", "1"]) == 0
+    for picture in sorted(source.iterdir()):
+        assert load(out / f"{picture.stem}.png").shape == load(picture).shape
+        assert load(out / f"{picture.stem}.compare.png").shape[1] > 160
+        text = (out / f"{picture.stem}.diagnosis.json").read_text()
+        assert Diagnosis.from_json(text).source == "edge"
+    assert "restored 4 of 4 pictures" in capsys.readouterr().out
+
+
+def train(pictures: Path, out: Path, *more: str, kind: str = "reasoner") -> int:
+    sizes = REASONER_SET if kind == "reasoner" else RESTORER_SET
+    where = ["--data", str(pictures), "--out", str(out)]
+    return main(["train", kind, *where, *COMMON, *sizes, *more])
+
+
+def test_a_finished_run_resumes_to_the_same_weights(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for kind in ("reasoner", "restorer"):
+        folder: Path = getattr(trained, kind)
+        more = [] if kind == "reasoner" else ["--reasoner", str(trained.reasoner)]
+        before = [(folder / name).read_bytes() for name in ("config.json", "model.safetensors")]
+        assert train(trained.pictures, folder, "--resume", *more, kind=kind) == 0
+        after = [(folder / name).read_bytes() for name in ("config.json", "model.safetensors")]
+        assert after == before
+        assert f"checkpoint: {folder}" in capsys.readouterr().out
+
+
+def test_a_run_is_not_overwritten(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained.reasoner / "model.safetensors").read_bytes()
+    assert train(trained.pictures, trained.reasoner) == 1
+    assert "holds a run already; continue it with --resume" in capsys.readouterr().err
+    assert (trained.reasoner / "model.safetensors").read_bytes() == before
+
+
+def test_resume_with_another_configuration(
+    trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(trained.pictures, trained.reasoner, "--resume", "--set=seed=5") == 1
+    assert "was started with another configuration" in capsys.readouterr().err
+
+
+def test_other_draws_are_read_again(trained: Trained, tmp_path: Path) -> None:
+    """The readings kept for two draws a picture are not those of three."""
+    cache = trained.reasoner.parent / "draws"
+    more = ["--set=draws=3", f"--cache={cache}", "--reasoner", str(trained.reasoner)]
+    assert train(trained.pictures, tmp_path / "three", *more, kind="restorer") == 0
+    (readings,) = cache.glob("read-*.npz")
+    with np.load(readings) as arrays:
+        assert len(arrays["vectors"]) == 24
+    more[0] = "--set=draws=2"
+    assert train(trained.pictures, tmp_path / "two", *more, kind="restorer") == 0
+    weights = [
+        torch.load(folder / "state.pt", weights_only=True)["ema"]
+        for folder in (trained.restorer, tmp_path / "two")
+    ]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set=loop.step=3"], "loop.step"),
+        (["--set=colour=red"], "colour"),
+        (["--set=loop.steps"], "expected key=value, e.g. loop.steps=2000"),
+        (["--set=loop.steps=[1"], "the value is not YAML"),
+        (["--config=none.yaml"], "none.yaml: cannot be read"),
+        (["--set=validation_share=0.01"], "puts 0 of 8 images into the validation share"),
+        (["--set=splits=[train]"], "no images found"),
+    ],
+)
+def test_bad_settings(
+    pictures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    assert train(pictures, tmp_path / "run", *arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("rirf: error: ")
+    assert message in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_data_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(tmp_path / "none", tmp_path / "run") == 1
+    assert "none: no such folder; --data takes a folder" in capsys.readouterr().err
+
+
+def test_out_is_a_file(pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run").write_text("mine")
+    assert train(pictures, tmp_path / "run") == 1
+    assert "is a file; --out takes a folder" in capsys.readouterr().err
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_a_missing_reasoner(
+    pictures: Path, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = f"--cache={trained.reasoner.parent / 'draws'}"
+    missing = ["--reasoner", str(tmp_path / "none")]
+    assert train(pictures, tmp_path / "run", cache, *missing, kind="restorer") == 1
+    assert "none: no reasoner checkpoint here" in capsys.readouterr().err
+    assert train(pictures, tmp_path / "run", cache, kind="restorer") == 1
+    assert "needs a reasoner: give --reasoner CHECKPOINT" in capsys.readouterr().err
+
+
+def test_a_restorer_is_no_reasoner(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = f"--cache={trained.reasoner.parent / 'draws'}"
+    wrong = ["--reasoner", str(trained.restorer)]
+    assert train(trained.pictures, tmp_path / "run", cache, *wrong, kind="restorer") == 1
+    assert "holds a restorer, expected a reasoner" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["painter"], ["reasoner"], ["reasoner", "--data", "x"]])
+def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", *arguments]) == 2
+    assert "usage: rirf train" in capsys.readouterr().err
