@@ -133,8 +133,13 @@ def _put(work: Path, out: Path) -> None:
     if out.exists():
         old = work.with_name(f"{work.name}.old")
         out.rename(old)
-    work.chmod(0o755)
-    work.rename(out)
+    try:
+        work.chmod(0o755)
+        work.rename(out)
+    except OSError:
+        if old is not None:
+            old.rename(out)
+        raise
     if old is not None:
         shutil.rmtree(old, ignore_errors=True)
 

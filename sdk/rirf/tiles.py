@@ -70,4 +70,5 @@ def _ramp(size: int) -> NDArray[np.float32]:
     their surroundings, count nothing.
     """
     place = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
-    return np.clip(np.float32(2.0) * place - np.float32(0.5), 0.0, 1.0).astype(np.float32)
+    ramp: NDArray[np.float32] = np.clip(np.float32(2.0) * place - np.float32(0.5), 0.0, 1.0)
+    return ramp
