@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -42,14 +43,20 @@ def load(path: Path) -> NDArray[Any]:
     return np.asarray(picture)
 
 
+def _heed_interrupts() -> None:
+    # A shell starts background jobs with the signal ignored, and children inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
-    """Start ``python -m rirf``."""
+    """Start ``python -m rirf``, open to interrupts however the tests themselves were started."""
     return subprocess.Popen(
         [sys.executable, "-m", "rirf", *map(str, arguments)],
         cwd=cwd,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_interrupts,  # noqa: PLW1509 (the tests start no threads before this)
     )
 
 
