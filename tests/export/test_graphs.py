@@ -178,16 +178,18 @@ def test_example_inputs(network: Any) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("which", ["tiny", "shipped"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_graphs_build_in_tensorrt_rtx(bundle: Bundle, kind: str) -> None:
+def test_graphs_build_in_tensorrt_rtx(bundle: Bundle, shipped: Path, kind: str, which: str) -> None:
     trt = pytest.importorskip(
         "tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'rirf[tensorrt-rtx]'"
     )
+    chosen = bundle if which == "tiny" else Bundle.open(shipped)
     logger = trt.Logger(trt.Logger.ERROR)
     builder = trt.Builder(logger)
     network = builder.create_network()
     parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(bundle.path(graph(bundle, kind)).read_bytes())
+    parsed = parser.parse(chosen.path(graph(chosen, kind)).read_bytes())
     assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
     config = builder.create_builder_config()
     if kind == "restorer":

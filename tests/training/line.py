@@ -25,7 +25,7 @@ def config(**changes: Any) -> LoopConfig:
     settings: dict[str, Any] = {
         "steps": 40,
         "batch": 8,
-        "learning_rate": 1e-2,
+        "learning_rate": 2e-2,
         "warmup": 5,
         "precision": "fp32",
         "validate_every": 20,

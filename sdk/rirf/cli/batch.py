@@ -15,7 +15,15 @@ from tqdm import tqdm
 from rirf.errors import OutputError, RirfError
 from rirf.files import Found
 
-__all__ = ["describe", "forbid_overwriting", "positive_int", "report", "run_batch", "say"]
+__all__ = [
+    "conclude",
+    "describe",
+    "forbid_overwriting",
+    "positive_int",
+    "report",
+    "run_batch",
+    "say",
+]
 
 
 def positive_int(text: str) -> int:
@@ -91,3 +99,11 @@ def run_batch(
                 report(item.path, MemoryError("does not fit into memory; use a smaller picture"))
             bar.update()
     return failed
+
+
+def conclude(done: str, total: int, failed: int, folder: Path, *, quiet: bool = False) -> int:
+    """Print how a batch went (``restored 3 of 4 pictures into out; 1 failed``): exit status."""
+    if not quiet:
+        tail = f"; {failed} failed" if failed else ""
+        say(f"{done} {total - failed} of {total} pictures into {folder}{tail}")
+    return 1 if failed else 0

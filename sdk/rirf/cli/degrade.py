@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rirf._version import __version__
-from rirf.cli.batch import forbid_overwriting, run_batch, say
+from rirf.cli.batch import conclude, forbid_overwriting, run_batch, say
 from rirf.cli.command import Command
 from rirf.cli.restore import summary_of
 from rirf.degradation import (
@@ -349,10 +349,7 @@ def run(arguments: Namespace) -> int:
             say(f"{item.path} -> {picture}  ({summary_of(degraded.diagnosis)})")
 
     failed = run_batch(found, work, label="degrade", quiet=arguments.quiet)
-    if not arguments.quiet:
-        tail = f"; {failed} failed" if failed else ""
-        say(f"degraded {len(found) - failed} of {len(found)} pictures into {folder}{tail}")
-    return 1 if failed else 0
+    return conclude("degraded", len(found), failed, folder, quiet=arguments.quiet)
 
 
 command = Command(

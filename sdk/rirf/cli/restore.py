@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import rirf
-from rirf.cli.batch import forbid_overwriting, positive_int, run_batch, say
+from rirf.cli.batch import conclude, forbid_overwriting, positive_int, run_batch, say
 from rirf.cli.command import Command
 from rirf.diagnosis import EFFECTS, Diagnosis
 from rirf.errors import DiagnosisError, EngineError
@@ -158,10 +158,7 @@ def run(arguments: Namespace) -> int:
                 say(f"{item.path} -> {targets[0]}  ({summary_of(diagnosed)}; {how})")
 
         failed = run_batch(found, restore, label="restore", quiet=arguments.quiet)
-    if not arguments.quiet:
-        tail = f"; {failed} failed" if failed else ""
-        say(f"restored {len(found) - failed} of {len(found)} pictures into {folder}{tail}")
-    return 1 if failed else 0
+    return conclude("restored", len(found), failed, folder, quiet=arguments.quiet)
 
 
 def _name(steps: str) -> str:
