@@ -1,0 +1,408 @@
+"""The public functions: shapes and outputs are settled here, the work is done in ``_cpu``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rirf_kernels import _cpu
+
+FOG, SHAKE, RAIN, NOISE = 1, 2, 4, 8
+"""Bits of a recipe's ``present``."""
+
+PSF_SIZE = 31
+
+RECIPE = np.dtype(
+    [
+        ("seed", "<u8"),
+        ("present", "<u4"),
+        ("steps", "<i4"),
+        ("light", "<f8", (3,)),
+        ("beta", "<f8"),
+        ("step_px", "<f8"),
+        ("density", "<f8"),
+        ("slant_deg", "<f8"),
+        ("length_px", "<f8"),
+        ("width_px", "<f8"),
+        ("opacity", "<f8"),
+        ("gain", "<f8"),
+        ("offset", "<f8"),
+    ]
+)
+"""What is done to one image: ``rirf_recipe`` of rirf_kernels.h, 112 bytes."""
+
+TRUTH = np.dtype(
+    [
+        ("transmission_mean", "<f8"),
+        ("direction_deg", "<f8"),
+        ("blur_length_px", "<f8"),
+        ("energy", "<f8"),
+        ("rms_px", "<f8"),
+        ("coverage", "<f8"),
+        ("variance", "<f8"),
+        ("severity", "<f8", (4,)),
+    ]
+)
+"""What came of it: ``rirf_truth`` of rirf_kernels.h, 88 bytes."""
+
+
+class BuildInfo(TypedDict):
+    """What :func:`build_info` tells."""
+
+    abi: int
+    isa: str
+    cuda: bool
+    cuda_architectures: str
+
+
+def build_info() -> BuildInfo:
+    """ABI number, instruction set in use, and whether (and for what) the CUDA half was built."""
+    try:
+        from rirf_kernels import _cuda
+    except ImportError:
+        architectures = ""
+    else:
+        architectures = str(_cuda.architectures())
+    return {
+        "abi": _cpu.abi(),
+        "isa": _cpu.isa(),
+        "cuda": bool(architectures),
+        "cuda_architectures": architectures,
+    }
+
+
+def release_scratch() -> None:
+    """Free the scratch memory that the calling thread keeps between calls."""
+    _cpu.release_scratch()
+
+
+def recipes(count: int, **fields: Any) -> NDArray[np.void]:
+    """``count`` recipes with nothing present and neutral parameters, fields set by name.
+
+    ``recipes(2, seed=[1, 2], present=FOG, beta=1.5)``: each value is one for all or one an image.
+
+    Raises:
+        ValueError: an unknown field, or a value that does not fit.
+    """
+    made = np.zeros(count, dtype=RECIPE)
+    made["light"] = 1.0
+    made["beta"] = 1.0
+    made["steps"] = 8
+    made["length_px"] = made["width_px"] = 1.0
+    for name, value in fields.items():
+        if name not in (RECIPE.names or ()):
+            raise ValueError(f"{name}: no such field; expected one of {', '.join(RECIPE.names or ())}")
+        made[name] = value
+    return made
+
+
+def sample(seeds: int | Sequence[int] | NDArray[np.uint64]) -> NDArray[np.void]:
+    """Draw presence (each effect with probability 0.5) and every parameter from 64-bit seeds."""
+    flat = [seeds] if isinstance(seeds, int) else seeds
+    keys = np.array([int(seed) & 0xFFFFFFFFFFFFFFFF for seed in flat], dtype=np.uint64)
+    made = np.empty(keys.size, dtype=RECIPE)
+    _cpu.sample(keys, made.view(np.uint8))
+    return made
+
+
+def words(
+    seed: int, stage: int, stream: int, count: int, first: int = 0
+) -> NDArray[np.uint32]:
+    """Philox 4x32-10 words ``first .. first + count - 1`` of a stage and stream, uint32 (count,)."""
+    out = np.empty(count, dtype=np.uint32)
+    _cpu.words(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
+    return out
+
+
+def uniforms(
+    seed: int, stage: int, stream: int, count: int, first: int = 0
+) -> NDArray[np.float32]:
+    """Uniform numbers in [0, 1), float32 (count,); equal to the bit on every machine."""
+    out = np.empty(count, dtype=np.float32)
+    _cpu.uniforms(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
+    return out
+
+
+def normals(
+    seed: int, stage: int, stream: int, count: int, first: int = 0
+) -> NDArray[np.float32]:
+    """Standard normal numbers by Box-Muller, float32 (count,)."""
+    out = np.empty(count, dtype=np.float32)
+    _cpu.normals(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
+    return out
+
+
+def _batch(image: Any) -> int:
+    """How many images an argument holds; anything odd is left to the checks of the compiled part."""
+    shape = tuple(getattr(image, "shape", ()))
+    return int(shape[0]) if len(shape) == 4 else 1
+
+
+def _bytes(structures: NDArray[np.void], dtype: np.dtype[np.void], name: str) -> NDArray[np.uint8]:
+    """Structures as the bytes that the compiled part takes."""
+    if not isinstance(structures, np.ndarray) or structures.dtype != dtype:
+        got = getattr(structures, "dtype", type(structures).__name__)
+        raise TypeError(f"{name}: got {got}, expected an array of rirf_kernels.{dtype_name(dtype)}")
+    if not structures.flags.c_contiguous:
+        raise ValueError(f"{name}: is not contiguous, expected C order")
+    return structures.reshape(-1).view(np.uint8)
+
+
+def dtype_name(dtype: np.dtype[np.void]) -> str:
+    """RECIPE or TRUTH, for messages."""
+    return "RECIPE" if dtype == RECIPE else "TRUTH"
+
+
+def _like(image: Any, out: Any) -> Any:
+    return np.empty(tuple(image.shape), dtype=np.float32) if out is None else out
+
+
+def prior(
+    recipes: NDArray[np.void], height: int, width: int, *, out: Any = None, threads: int = 0
+) -> Any:
+    """The sampled street-like depth prior t0 of each recipe's seed, float32 (N, height, width)."""
+    made = np.empty((len(recipes), height, width), dtype=np.float32) if out is None else out
+    _cpu.prior(_bytes(recipes, RECIPE, "recipes"), made, threads)
+    return made
+
+
+def fog(
+    image: Any,
+    prior: Any,
+    recipes: NDArray[np.void],
+    *,
+    out: Any = None,
+    transmission: Any = None,
+    means: NDArray[np.float64] | None = None,
+    threads: int = 0,
+) -> tuple[Any, NDArray[np.float64]]:
+    """I = J t + A (1 - t) with t = clamp(prior ** beta, 0.05, 1).
+
+    Args:
+        image: float32 (N, H, W, 3) or (H, W, 3), in [0, 1].
+        prior: float32 (N, H, W) or (H, W), in (0, 1].
+        recipes: RECIPE (N,); ``light`` and ``beta`` are read.
+        out: like ``image``, may be ``image`` itself; a new NumPy array when None.
+        transmission: float32 like ``prior``, receives t when given.
+        means: float64 (N,), receives the mean of t.
+        threads: 0 for as many as the process may use.
+
+    Returns:
+        ``out`` and the mean transmission of each image.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    made = _like(image, out)
+    averages = np.empty(_batch(image)) if means is None else means
+    _cpu.fog(
+        image, prior, _bytes(recipes, RECIPE, "recipes"), made, transmission, averages, threads
+    )
+    return made, averages
+
+
+def fog_invert(
+    image: Any,
+    transmission: Any,
+    light: Any,
+    *,
+    floor: float = 0.1,
+    out: Any = None,
+    threads: int = 0,
+) -> Any:
+    """Clean estimate clip((I - A (1 - t)) / max(t, floor), 0, 1).
+
+    Args:
+        image: float32 (N, H, W, 3) or (H, W, 3).
+        transmission: float32 (N, H, W) or (H, W).
+        light: A, (N, 3) or (3,).
+        floor: what thick fog's t is raised to, in (0, 1].
+        out: like ``image``, may be ``image`` itself; a new NumPy array when None.
+        threads: 0 for as many as the process may use.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    made = _like(image, out)
+    colour = np.ascontiguousarray(light, dtype=np.float64)
+    _cpu.fog_invert(image, transmission, colour, floor, made, threads)
+    return made
+
+
+def shake_kernels(recipes: NDArray[np.void]) -> tuple[NDArray[np.float32], NDArray[np.void]]:
+    """Point-spread functions float32 (N, 31, 31), sum 1, and TRUTH (N,) with their moments."""
+    count = len(recipes)
+    psf = np.empty((count, PSF_SIZE, PSF_SIZE), dtype=np.float32)
+    truth = np.zeros(count, dtype=TRUTH)
+    _cpu.shake_kernels(_bytes(recipes, RECIPE, "recipes"), psf, truth.view(np.uint8))
+    return psf, truth
+
+
+def shake(image: Any, psf: Any, *, out: Any = None, threads: int = 0) -> Any:
+    """Convolve each image with its kernel, mirrored borders; zero taps cost nothing.
+
+    Args:
+        image: float32 (N, H, W, 3) or (H, W, 3).
+        psf: float32 (N, 31, 31) or (31, 31), contiguous.
+        out: like ``image``, in memory of its own; a new NumPy array when None.
+        threads: 0 for as many as the process may use.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    made = _like(image, out)
+    _cpu.shake(image, psf, made, threads)
+    return made
+
+
+def rain_mask(
+    recipes: NDArray[np.void],
+    height: int,
+    width: int,
+    *,
+    out: Any = None,
+    coverage: NDArray[np.float64] | None = None,
+    threads: int = 0,
+) -> tuple[Any, NDArray[np.float64]]:
+    """Streak masks in [0, 1], float32 (N, height, width), and the coverage of each."""
+    made = np.empty((len(recipes), height, width), dtype=np.float32) if out is None else out
+    covered = np.empty(len(recipes)) if coverage is None else coverage
+    _cpu.rain_mask(_bytes(recipes, RECIPE, "recipes"), made, covered, threads)
+    return made, covered
+
+
+def rain(
+    image: Any,
+    recipes: NDArray[np.void],
+    *,
+    out: Any = None,
+    mask: Any = None,
+    coverage: NDArray[np.float64] | None = None,
+    threads: int = 0,
+) -> tuple[Any, NDArray[np.float64]]:
+    """I + opacity M A, not clipped, and the coverage of each image.
+
+    Args:
+        image: float32 (N, H, W, 3) or (H, W, 3).
+        recipes: RECIPE (N,); the seed, ``light`` and the rain fields are read.
+        out: like ``image``, may be ``image`` itself; a new NumPy array when None.
+        mask: float32 (N, H, W) or (H, W), receives M when given.
+        coverage: float64 (N,), receives the share of pixels with M > 0.1.
+        threads: 0 for as many as the process may use.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    made = _like(image, out)
+    covered = np.empty(_batch(image)) if coverage is None else coverage
+    _cpu.rain(image, _bytes(recipes, RECIPE, "recipes"), made, mask, covered, threads)
+    return made, covered
+
+
+def noise(
+    image: Any,
+    recipes: NDArray[np.void],
+    *,
+    out: Any = None,
+    variances: NDArray[np.float64] | None = None,
+    threads: int = 0,
+) -> tuple[Any, NDArray[np.float64]]:
+    """I + n sigma(I), not clipped, and the mean variance of each image.
+
+    Args:
+        image: float32 (N, H, W, 3) or (H, W, 3).
+        recipes: RECIPE (N,); the seed, ``gain`` and ``offset`` are read.
+        out: like ``image``, may be ``image`` itself; a new NumPy array when None.
+        variances: float64 (N,), receives the mean of sigma squared, in units of [0, 1] squared.
+        threads: 0 for as many as the process may use.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    made = _like(image, out)
+    found = np.empty(_batch(image)) if variances is None else variances
+    _cpu.noise(image, _bytes(recipes, RECIPE, "recipes"), made, found, threads)
+    return made, found
+
+
+def noise_variances(
+    image: Any, recipes: NDArray[np.void], *, threads: int = 0
+) -> NDArray[np.float64]:
+    """Mean of sigma(x) squared over each image, float64 (N,), without making any noise."""
+    found = np.empty(_batch(image))
+    _cpu.noise_variances(image, _bytes(recipes, RECIPE, "recipes"), found, threads)
+    return found
+
+
+def degrade(
+    image: Any,
+    recipes: NDArray[np.void],
+    *,
+    prior: Any = None,
+    out: Any = None,
+    stages: dict[str, Any] | None = None,
+    transmission: Any = None,
+    mask: Any = None,
+    psf: Any = None,
+    truth: NDArray[np.void] | None = None,
+    threads: int = 0,
+) -> tuple[Any, NDArray[np.void]]:
+    """The chain: fog, shake, rain, noise, clip to [0, 1]; each as far as a recipe has it.
+
+    Args:
+        image: float32 (N, H, W, 3) or (H, W, 3), in [0, 1].
+        recipes: RECIPE (N,).
+        prior: depth prior t0 of the fog, float32 (N, H, W) or (H, W); sampled when None.
+        out: like ``image``, in memory of its own; a new NumPy array when None.
+        stages: ``fog``, ``shake``, ``rain``, ``noise``: arrays like ``image`` that receive the
+            frame after that stage, not clipped, where the stage is present.
+        transmission: float32 (N, H, W) or (H, W), receives t (1 without fog).
+        mask: float32 (N, H, W) or (H, W), receives the streaks (0 without rain).
+        psf: float32 (N, 31, 31) or (31, 31), receives the kernels (zeros without shake).
+        truth: TRUTH (N,), receives severities and measured parameters.
+        threads: 0 for as many as the process may use.
+
+    Returns:
+        ``out`` and ``truth``.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    made = _like(image, out)
+    found = np.empty(_batch(image), dtype=TRUTH) if truth is None else truth
+    _cpu.degrade(
+        image,
+        _bytes(recipes, RECIPE, "recipes"),
+        prior,
+        made,
+        stages or {},
+        transmission,
+        mask,
+        psf,
+        _bytes(found, TRUTH, "truth"),
+        threads,
+    )
+    return made, found
+
+
+def means(map: Any, *, threads: int = 0) -> NDArray[np.float64]:
+    """Mean of each map (N, H, W) or (H, W), float64 (N,): the t_mean of a transmission."""
+    found = np.empty(int(map.shape[0]) if len(map.shape) == 3 else 1)
+    _cpu.map_means(map, found, threads)
+    return found
+
+
+def coverage(map: Any, *, threshold: float = 0.1, threads: int = 0) -> NDArray[np.float64]:
+    """Share of each map (N, H, W) or (H, W) above a threshold, float64 (N,)."""
+    found = np.empty(int(map.shape[0]) if len(map.shape) == 3 else 1)
+    _cpu.map_coverage(map, threshold, found, threads)
+    return found
+
+
+def severities(recipes: NDArray[np.void], truth: NDArray[np.void]) -> NDArray[np.void]:
+    """Fill ``truth["severity"]`` from its other fields and the recipes' presence; returns it."""
+    _cpu.severities(_bytes(recipes, RECIPE, "recipes"), _bytes(truth, TRUTH, "truth"))
+    return truth

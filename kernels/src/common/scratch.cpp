@@ -1,0 +1,44 @@
+#include "common/scratch.h"
+
+#include <cstdint>
+#include <cstdlib>
+
+#include "rirf_kernels.h"
+
+namespace rirf {
+namespace {
+
+struct Store {
+    void *memory[SLOT_COUNT] = {};
+    size_t size[SLOT_COUNT] = {};
+
+    ~Store() { clear(); }
+
+    void clear() {
+        for (int slot = 0; slot < SLOT_COUNT; ++slot) {
+            std::free(memory[slot]);
+            memory[slot] = nullptr;
+            size[slot] = 0;
+        }
+    }
+};
+
+thread_local Store store;
+
+}  // namespace
+
+void *scratch_bytes(Slot slot, size_t bytes) {
+    if (bytes > store.size[slot] || store.memory[slot] == nullptr) {
+        std::free(store.memory[slot]);
+        const size_t rounded = (bytes + 63) / 64 * 64 + 64;
+        store.memory[slot] = std::aligned_alloc(64, rounded);
+        store.size[slot] = store.memory[slot] == nullptr ? 0 : rounded;
+    }
+    return store.memory[slot];
+}
+
+void release_scratch() { store.clear(); }
+
+}  // namespace rirf
+
+extern "C" void rirf_release_scratch(void) { rirf::release_scratch(); }
