@@ -11,7 +11,9 @@ import colorsys
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -120,30 +122,35 @@ class SceneLayout:
     detail: NDArray[np.float32]
 
 
-def _cell_means(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Mean over the cells of a 4 x 4 grid: (H, W, C) to (C, 4, 4)."""
-    rows = np.array_split(np.arange(values.shape[0]), GRID)
-    columns = np.array_split(np.arange(values.shape[1]), GRID)
-    cells = [[values[r[0] : r[-1] + 1, c[0] : c[-1] + 1] for c in columns] for r in rows]
-    # float64: summed in float32, the mean over a cell of a 4K frame is off by half a percent.
-    means = np.array(
-        [[cell.mean(axis=(0, 1), dtype=np.float64) for cell in line] for line in cells]
-    )
-    return np.ascontiguousarray(means.transpose(2, 0, 1), dtype=np.float32)
+def _cells(values: NDArray[Any]) -> list[NDArray[Any]]:
+    """The cells of a 4 x 4 grid over (H, W, ...), as views, row by row."""
+    bands = np.array_split(values, GRID, axis=0)
+    return [cell for band in bands for cell in np.array_split(band, GRID, axis=1)]
+
+
+def _per_cell(figures: list[Any]) -> NDArray[np.float32]:
+    """One tuple of figures a cell to (C, 4, 4)."""
+    grid = np.asarray(figures, dtype=np.float32).reshape(GRID, GRID, -1)
+    return np.ascontiguousarray(grid.transpose(2, 0, 1))
 
 
 def observe(clean: NDArray[np.float32], labels: NDArray[np.uint8] | None = None) -> SceneLayout:
     """The layout of a clean float32 RGB image (H, W, 3) and, where known, its class labels."""
-    grey = clean.mean(axis=2)
-    gradient = np.abs(np.diff(grey, axis=0, append=grey[-1:])) + np.abs(
-        np.diff(grey, axis=1, append=grey[:, -1:])
-    )
-    seen = _cell_means(np.dstack([clean, gradient]))
+    grey = cv2.transform(clean, np.full((1, 3), 1.0 / 3.0, dtype=np.float32))
+    gradient = np.zeros(clean.shape[:2], dtype=np.float32)
+    gradient[:-1] = cv2.absdiff(grey[1:], grey[:-1])
+    gradient[:, :-1] += cv2.absdiff(grey[:, 1:], grey[:, :-1])
+    # cv2.mean sums in float64: in float32, a cell of a 4K frame is off by half a percent.
+    colours = _per_cell([cv2.mean(cell)[:3] for cell in _cells(clean)])
+    detail = _per_cell([cv2.mean(cell)[:1] for cell in _cells(gradient)])
     shares = None
     if labels is not None:
-        one_hot = labels[..., None] == np.arange(len(CLASSES), dtype=np.uint8)
-        shares = _cell_means(one_hot.astype(np.float32))
-    return SceneLayout(classes=shares, colours=seen[:3], detail=seen[3])
+        counts = [
+            np.bincount(cell.ravel(), minlength=256)[: len(CLASSES)] / cell.size
+            for cell in _cells(labels)
+        ]
+        shares = _per_cell(counts)
+    return SceneLayout(classes=shares, colours=colours, detail=detail[0])
 
 
 def composition(layout: SceneLayout) -> dict[str, float]:

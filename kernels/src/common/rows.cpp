@@ -171,12 +171,16 @@ inline __attribute__((always_inline)) void tap_block(int64_t taps, const float *
 }
 
 void tap_row(int64_t n, int64_t taps, const float *const *source, const float *weight, float *out) {
-    constexpr int64_t WIDE = 8;
     int64_t at = 0;
-    for (; at + WIDE * WIDTH <= n; at += WIDE * WIDTH) {
-        tap_block<WIDE>(taps, source, weight, at, out);
-    }
+    for (; at + 8 * WIDTH <= n; at += 8 * WIDTH) tap_block<8>(taps, source, weight, at, out);
+    for (; at + 2 * WIDTH <= n; at += 2 * WIDTH) tap_block<2>(taps, source, weight, at, out);
     for (; at + WIDTH <= n; at += WIDTH) tap_block<1>(taps, source, weight, at, out);
+    // The rest: once more the last whole vector, shifted to the end; a number depends on its own
+    // taps only, so what is computed twice comes out the same.
+    if (at < n && n >= WIDTH) {
+        tap_block<1>(taps, source, weight, n - WIDTH, out);
+        return;
+    }
     for (; at < n; ++at) {
         float total = 0.0f;
         for (int64_t k = 0; k < taps; ++k) total += source[k][at] * weight[k];
@@ -246,6 +250,11 @@ void clip_row(int64_t n, const float *in, float *out) {
 }
 
 }  // namespace
+}  // namespace rirf
+
+#include "frame/frame_rows.h"
+
+namespace rirf {
 
 extern const Rows RIRF_ROWS;
 const Rows RIRF_ROWS = {RIRF_ISA,      words,     normals,     hits,         transmission,

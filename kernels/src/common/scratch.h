@@ -10,7 +10,8 @@ namespace rirf {
 enum Slot {
     SLOT_IMAGE,   // one image, padded, for the convolution
     SLOT_PRIOR,   // a map
-    SLOT_BLUR,    // a map between the two passes of a blur
+    SLOT_BLUR,    // maps between the passes of a blur
+    SLOT_MIRROR,  // indices of mirrored rows and columns
     SLOT_HITS,    // bits of the rain seeds
     SLOT_STAMP,   // one streak
     SLOT_SUMS,    // one number a row

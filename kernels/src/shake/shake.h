@@ -120,6 +120,7 @@ RIRF_HD double shake_severity(double rms_px) {
 
 // Mirrors an index into [0, size) without repeating the edge, however far outside it lies.
 RIRF_HD int64_t mirrored(int64_t index, int64_t size) {
+    if (index >= 0 && index < size) return index;
     if (size == 1) return 0;
     const int64_t period = 2 * (size - 1);
     index %= period;
