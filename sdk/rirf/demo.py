@@ -93,7 +93,7 @@ def run(source: Path | None, folder: Path, *, bundle: Path | None = None) -> Dem
         frame = read_image(source)
 
     with rirf.load(bundle) as pipeline:
-        result = pipeline(frame)
+        result = pipeline(frame, consistency=True)
     diagnosis = result.diagnosis
     if diagnosis is None:
         raise EngineError("the reasoner gave no diagnosis; export the bundle again")
@@ -102,6 +102,8 @@ def run(source: Path | None, folder: Path, *, bundle: Path | None = None) -> Dem
     milliseconds = 1000 * result.timings["total"]
     how = f"steps: {result.steps}, {milliseconds:.0f} ms for {width} x {height} pixels"
     lines = [diagnosis.to_text(), f"Restored with {how}."]
+    if result.consistency is not None:
+        lines.append(f"Degraded again, against the input: {result.consistency.to_text()}.")
     if clean is not None:
         before, after = measure(frame, clean), measure(result.image, clean)
         figures = (

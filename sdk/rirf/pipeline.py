@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from rirf import restorer, views
 from rirf.bundle import SHIPPED, Bundle, Graph
+from rirf.consistency import Consistency, assess
 from rirf.diagnosis import Diagnosis
 from rirf.engine import Engine, OnnxEngine
 from rirf.errors import BundleError, EngineError, ImageError
@@ -39,8 +40,10 @@ class Result:
         image: uint8 (H, W, 3), size and colour order of the input.
         diagnosis: what it was restored with, None if without.
         steps: the mode that was used: bypass, coarse, or a number of bridge steps.
-        timings: seconds of each part (views, reasoner, restorer) and in total.
+        timings: seconds of each part (views, reasoner, restorer, consistency) and in total.
         transmission: float32 (H, W), the transmission the restorer was given.
+        consistency: how well the image, degraded again with the diagnosis, gives the input; None
+            unless it was asked for.
     """
 
     image: NDArray[np.uint8]
@@ -48,6 +51,7 @@ class Result:
     steps: Mode
     timings: dict[str, float] = field(default_factory=dict)
     transmission: NDArray[np.float32] | None = None
+    consistency: Consistency | None = None
 
 
 class Pipeline:
@@ -71,6 +75,7 @@ class Pipeline:
         diagnosis: Diagnosis | None = None,
         transmission: NDArray[np.float32] | None = None,
         steps: Steps = "auto",
+        consistency: bool = False,
     ) -> Result:
         """Diagnose (unless a diagnosis is given) and restore a frame.
 
@@ -81,6 +86,7 @@ class Pipeline:
             transmission: with a given diagnosis, float32 (h, w) in (0, 1] at any resolution; the
                 diagnosis's mean everywhere when None.
             steps: ``auto`` lets the bundle's policy choose.
+            consistency: also check the result against the frame (:mod:`rirf.consistency`).
 
         Raises:
             ImageError: the frame or the map breaks the contract above.
@@ -94,7 +100,7 @@ class Pipeline:
             reading, timings = self._read(bgr)
         else:
             reading, timings = Reading(diagnosis, _checked_map(transmission)), {}
-        return self._finish(bgr, reading, steps, color, timings, started)
+        return self._finish(bgr, reading, steps, color, timings, started, consistency)
 
     def diagnose(
         self, frame: NDArray[np.uint8], *, color: Literal["bgr", "rgb"] = "bgr"
@@ -124,6 +130,7 @@ class Pipeline:
         *,
         color: Literal["bgr", "rgb"] = "bgr",
         steps: Steps = "auto",
+        consistency: bool = False,
     ) -> Result:
         """Restore with a given reading; ``Reading()`` restores without any diagnosis.
 
@@ -132,7 +139,8 @@ class Pipeline:
         """
         started = time.perf_counter()
         checked = Reading(reading.diagnosis, _checked_map(reading.transmission))
-        return self._finish(_to_bgr(frame, color), checked, steps, color, {}, started)
+        bgr = _to_bgr(frame, color)
+        return self._finish(bgr, checked, steps, color, {}, started, consistency)
 
     def _read(self, bgr: NDArray[np.uint8]) -> tuple[Reading, dict[str, float]]:
         started = time.perf_counter()
@@ -151,6 +159,7 @@ class Pipeline:
         color: str,
         timings: dict[str, float],
         started: float,
+        consistency: bool = False,
     ) -> Result:
         mode = self._mode(steps, reading.diagnosis)
         begun = time.perf_counter()
@@ -167,15 +176,21 @@ class Pipeline:
                 graph.schedules[mode],
                 multiple=graph.multiple,
             )
+        timings = {**timings, "restorer": time.perf_counter() - begun}
+        agreement = None
+        if consistency:
+            begun = time.perf_counter()
+            agreement = assess(bgr, image, Reading(reading.diagnosis, transmission))
+            timings["consistency"] = time.perf_counter() - begun
         if color == "rgb":
             image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-        ended = time.perf_counter()
         return Result(
             image=image,
             diagnosis=reading.diagnosis,
             steps=mode,
-            timings={**timings, "restorer": ended - begun, "total": ended - started},
+            timings={**timings, "total": time.perf_counter() - started},
             transmission=transmission,
+            consistency=agreement,
         )
 
     def _mode(self, steps: Steps, diagnosis: Diagnosis | None) -> Mode:

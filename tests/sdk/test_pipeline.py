@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 import rirf
 from rirf.bundle import MANIFEST
+from rirf.consistency import assess
 from rirf.degradation import degrade
 from rirf.diagnosis import EFFECTS, Diagnosis
 from rirf.errors import BundleError, EngineError, ImageError
@@ -53,6 +55,47 @@ def clean_bill() -> Diagnosis:
         nothing = {"present": False, "probability": 0.01, "severity": 0.0, "interval": [0.0, 2.0]}
         data[name].update(nothing)
     return Diagnosis.model_validate(data)
+
+
+def test_consistency_is_checked_on_request(pipeline: Pipeline, frame: NDArray[np.uint8]) -> None:
+    assert pipeline(frame).consistency is None
+    assert pipeline.restore(frame, Reading(DIAGNOSIS)).consistency is None
+    result = pipeline(frame, steps="coarse", consistency=True)
+    same(result, pipeline(frame, steps="coarse"))
+    reading = Reading(result.diagnosis, result.transmission)
+    assert result.consistency == assess(frame, result.image, reading)
+    assert (
+        result.consistency
+        == pipeline.restore(frame, reading, steps="coarse", consistency=True).consistency
+    )
+    mirrored = pipeline(frame[..., ::-1], color="rgb", steps="coarse", consistency=True)
+    assert mirrored.consistency == result.consistency
+    assert set(result.timings) == {"views", "reasoner", "restorer", "consistency", "total"}
+    total = result.timings["total"]
+    assert sum(result.timings.values()) - total <= total
+    again: Result = pickle.loads(pickle.dumps(result))
+    same(again, result)
+    assert again.consistency == result.consistency
+
+
+def test_consistency_of_a_frame_left_alone(pipeline: Pipeline, frame: NDArray[np.uint8]) -> None:
+    untouched = pipeline(frame, diagnosis=clean_bill(), steps="bypass", consistency=True)
+    assert untouched.consistency is not None
+    assert untouched.consistency.residual == pytest.approx(0.0, abs=1e-6)
+    assert untouched.consistency.consistent
+    # Left alone although the diagnosis says fog: fogged once more it is another frame.
+    foggy = pipeline(frame, diagnosis=DIAGNOSIS, steps="bypass", consistency=True)
+    assert foggy.consistency is not None and not foggy.consistency.consistent
+
+
+def test_a_wrong_diagnosis_is_less_consistent(pipeline: Pipeline, frame: NDArray[np.uint8]) -> None:
+    done = degrade(to_float(photo(80, 112)), seed=6)
+    right = pipeline.restore(
+        frame, Reading(done.diagnosis, done.transmission), steps="coarse", consistency=True
+    )
+    without = pipeline.restore(frame, Reading(), steps="coarse", consistency=True)
+    assert right.consistency is not None and without.consistency is not None
+    assert right.consistency.discrepancy < 0.3 * without.consistency.discrepancy
 
 
 def test_the_bundle_that_ships_is_the_default(pipeline: Pipeline, frame: NDArray[np.uint8]) -> None:

@@ -40,6 +40,25 @@ struct Rows {
     void (*clip)(int64_t n, const float *in, float *out);
     double (*sum)(int64_t n, const float *in);
     int64_t (*count_above)(int64_t n, const float *in, float threshold);
+
+    // Frames: n pixels of interleaved BGR, planes in the order R, G, B.
+    void (*levels_to_floats)(int64_t n, const uint8_t *bgr, float *const *rgb);
+    void (*levels_to_halves)(int64_t n, const uint8_t *bgr, uint16_t *const *rgb);
+    void (*floats_to_levels)(int64_t n, const float *const *rgb, uint8_t *bgr);
+    void (*halves_to_levels)(int64_t n, const uint16_t *const *rgb, uint8_t *bgr);
+    // sums += clip(values, 0, 1) * row * columns, n numbers, rounded after each operation.
+    void (*blend_floats)(int64_t n, const float *values, float row, const float *columns,
+                         float *sums);
+    void (*blend_halves)(int64_t n, const uint16_t *values, float row, const float *columns,
+                         float *sums);
+    // Fog over restored levels.
+    void (*refog)(int64_t n, const uint8_t *bgr, const float *t, const float *light,
+                  float *const *rgb);
+    // What a frame differs by from `rgb` and the shift (3, 256) of its levels: added to `sums`, three
+    // rows of n numbers; levels counted in `counts` (3, RESIDUAL_TABLES, 256). Returns the sum of
+    // squares.
+    double (*residual)(int64_t n, const uint8_t *bgr, const float *const *rgb, const float *shift,
+                       float *const *sums, uint32_t *counts);
 };
 
 const Rows &rows();

@@ -77,6 +77,9 @@ inline void write_row(const rirf_map &map, int64_t index, int64_t row, const flo
     for (int64_t x = 0; x < map.width; ++x) to[x * map.stride_column] = values[x];
 }
 
+// Whether no two elements of a view share an address.
+bool apart(int axes, const int64_t *size, const int64_t *stride);
+
 // The checks: `name` is the argument's name in the message.
 rirf_status check_image(const char *name, const rirf_image *image, bool written);
 rirf_status check_map(const char *name, const rirf_map *map, bool written);

@@ -24,6 +24,7 @@ For each picture NAME it writes into DIR
   NAME.png             the restored picture (NAME.jpg with --format jpg)
   NAME.diagnosis.json  what was wrong with it
   NAME.compare.png     both side by side with the diagnosis, with --compare
+  NAME.consistency.json  how well picture and diagnosis agree, with --check
 A folder's pictures keep their subfolders. Results of an earlier run are replaced, input pictures
 never. A picture that cannot be restored is reported and the rest go on; the exit status is then 1.
 
@@ -55,6 +56,12 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="diagnosis to restore with, .json or .txt, instead of the predicted one",
     )
     parser.add_argument("--compare", action="store_true", help="also write a side-by-side picture")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="also write how far the restored picture, degraded again with the diagnosis, is from "
+        "the input",
+    )
     parser.add_argument(
         "--format",
         choices=("png", "jpg"),
@@ -108,8 +115,10 @@ def summary_of(diagnosis: Diagnosis) -> str:
     return ", ".join(f"{name} {diagnosis.effect(name).severity:.0f}" for name in present) or "clean"
 
 
-def _outputs(suffix: str, compare: bool) -> Callable[[Path], list[Path]]:
-    endings = [suffix, ".diagnosis.json", *([".compare.png"] if compare else [])]
+def _outputs(suffix: str, compare: bool, check: bool) -> Callable[[Path], list[Path]]:
+    endings = [suffix, ".diagnosis.json"]
+    endings += [".consistency.json"] if check else []
+    endings += [".compare.png"] if compare else []
 
     def outputs(relative: Path) -> list[Path]:
         return [relative.with_name(relative.stem + ending) for ending in endings]
@@ -121,7 +130,7 @@ def run(arguments: Namespace) -> int:
     """Run ``rirf restore``."""
     folder: Path = arguments.output
     suffix = f".{arguments.format}"
-    outputs = _outputs(suffix, arguments.compare)
+    outputs = _outputs(suffix, arguments.compare, arguments.check)
     # Everything that can be refused is refused before the networks are loaded.
     found = find_images(arguments.sources, skip=folder, outputs=outputs)
     forbid_overwriting(found, folder, outputs)
@@ -134,8 +143,13 @@ def run(arguments: Namespace) -> int:
 
         def restore(item: Found) -> None:
             frame = read_image(item.path)
-            result = pipeline(frame, diagnosis=diagnosis, steps=arguments.steps)
-            diagnosed = result.diagnosis
+            result = pipeline(
+                frame,
+                diagnosis=diagnosis,
+                steps=arguments.steps,
+                consistency=arguments.check or not arguments.quiet,
+            )
+            diagnosed, agreement = result.diagnosis, result.consistency
             if diagnosed is None:
                 raise EngineError("the reasoner gave no diagnosis; export the bundle again")
             how = f"{_name(result.steps)}, {1000 * result.timings['total']:.0f} ms"
@@ -144,6 +158,8 @@ def run(arguments: Namespace) -> int:
                 encode_image(result.image, suffix),
                 (diagnosed.to_json(indent=2) + "\n").encode(),
             ]
+            if arguments.check and agreement is not None:
+                files.append((json.dumps(agreement.to_dict(), indent=2) + "\n").encode())
             if arguments.compare:
                 from rirf.compare import comparison
 
@@ -155,7 +171,8 @@ def run(arguments: Namespace) -> int:
             for target, data in zip(targets, files, strict=True):
                 write_atomic(target, data)
             if not arguments.quiet:
-                say(f"{item.path} -> {targets[0]}  ({summary_of(diagnosed)}; {how})")
+                judged = "" if agreement is None else f"; {agreement.to_text()}"
+                say(f"{item.path} -> {targets[0]}  ({summary_of(diagnosed)}; {how}{judged})")
 
         failed = run_batch(found, restore, label="restore", quiet=arguments.quiet)
     return conclude("restored", len(found), failed, folder, quiet=arguments.quiet)

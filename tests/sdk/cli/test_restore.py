@@ -78,6 +78,26 @@ def test_bypass_returns_the_picture(tmp_path: Path) -> None:
     np.testing.assert_array_equal(load(tmp_path / "out/frame.png"), bad())
 
 
+def test_the_check_is_printed_and_written(
+    tmp_path: Path, truth: Diagnosis, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = save(tmp_path / "frame.png", bad())
+    assert run(source, "-o", tmp_path / "out", "--steps", "coarse", "--check") == 0
+    with library.load() as pipeline:
+        found = pipeline(bad(), steps="coarse", consistency=True).consistency
+    assert found is not None
+    assert f"; {found.to_text()})" in capsys.readouterr().out
+    written = json.loads((tmp_path / "out/frame.consistency.json").read_text())
+    assert written == pytest.approx(found.to_dict(), abs=1e-4)
+    # Without --check it is printed all the same, but not when quiet.
+    assert run(source, "-o", tmp_path / "other", "--steps", "coarse") == 0
+    assert found.to_text() in capsys.readouterr().out
+    assert files_below(tmp_path / "other") == ["frame.diagnosis.json", "frame.png"]
+    assert run(source, "-o", tmp_path / "third", "--check", "--quiet") == 0
+    assert capsys.readouterr().out == ""
+    assert (tmp_path / "third/frame.consistency.json").is_file()
+
+
 def test_quiet_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = save(tmp_path / "frame.png", bad())
     assert run(source, "-o", tmp_path / "out", "--steps", "bypass", "--quiet") == 0
