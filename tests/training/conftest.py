@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from rirf_training.data import DrawSet
+    from rirf_training.data import DrawSet, FreshDraws
 
 # Puts one photograph and one street of the data root into the validation share.
 SHARE = 0.3
@@ -40,3 +40,13 @@ def draws(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> DrawSet:
 
     root = tmp_path_factory.mktemp("draws")
     return render(root, find_clean(pictures, ("test",)), 4, workers=1, progress=False)
+
+
+@pytest.fixture(scope="session")
+def fresh(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> FreshDraws:
+    """Fresh draws of the six pictures outside the validation share."""
+    from rirf_training.data import FreshDraws, find_clean
+    from rirf_training.data.catalog import held_out
+
+    images = [clean for clean in find_clean(pictures, ("test",)) if not held_out(clean.name, SHARE)]
+    return FreshDraws(tmp_path_factory.mktemp("decoded"), images, workers=2, progress=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ COMMON = [
     f"--set=validation_share={SHARE}",
     "--set=splits=[test]",
     "--set=draws=2",
+    "--set=fresh=false",
     "--set=loop.steps=4",
     "--set=loop.batch=2",
     "--set=loop.warmup=1",
@@ -174,6 +176,53 @@ def test_other_draws_are_read_again(trained: Trained, tmp_path: Path) -> None:
         for folder in (trained.restorer, tmp_path / "two")
     ]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_runs_on_fresh_draws(pictures: Path, tmp_path: Path) -> None:
+    """Stopped, continued, and with another number of threads: the same weights."""
+    fresh = ["--set=fresh=true", "--set=loop.precision=fp32"]
+    cache = f"--cache={tmp_path / 'cache'}"
+    for kind in ("reasoner", "restorer"):
+        more = [*fresh, cache]
+        if kind == "restorer":
+            more += ["--reasoner", str(tmp_path / "reasoner"), "--set=predicted=0.5"]
+        whole, halves = tmp_path / kind, tmp_path / f"{kind}-halves"
+        assert train(pictures, whole, *more, kind=kind) == 0
+        with pytest.MonkeyPatch.context() as patch:
+            stop_after(2, patch)
+            assert train(pictures, halves, *more, kind=kind) == 130
+        assert train(pictures, halves, *more, "--resume", "--workers=3", kind=kind) == 0
+        assert (whole / "model.safetensors").read_bytes() == (
+            halves / "model.safetensors"
+        ).read_bytes()
+    # Only the pictures of the validation share are rendered, and read by the reasoner.
+    held = tmp_path / "cache" / "held-out"
+    assert len(json.loads((held / "index.json").read_text())["names"]) == 2
+    (readings,) = held.glob("read-*.npz")
+    with np.load(readings) as arrays:
+        assert len(arrays["vectors"]) == 4
+    assert len(list((tmp_path / "cache" / "decoded").glob("*.npz"))) == 6
+    config = json.loads((tmp_path / "restorer" / "config.json").read_text())
+    assert config["provenance"]["images"] == 8
+    assert config["provenance"]["run"]["fresh"] is True
+    assert "predicted_psnr" in config["provenance"]["validation"]
+
+
+def stop_after(steps: int, patch: pytest.MonkeyPatch) -> None:
+    """Interrupt a run, as a person would, after some of its steps."""
+    import rirf_training.loop as loop
+
+    done = 0
+    average = loop._average
+
+    def counted(*arguments: Any) -> None:
+        nonlocal done
+        if done == steps:
+            raise KeyboardInterrupt
+        done += 1
+        average(*arguments)
+
+    patch.setattr(loop, "_average", counted)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from rirf.diagnosis import EFFECTS
 from rirf.reasoner import decode
 from rirf.views import CROP_SIZE, CROPS, THUMBNAIL_SIZE, extract
 from rirf_training.config import LoopConfig, ReasonerRun
-from rirf_training.data import DrawSet
+from rirf_training.data import DrawSet, FreshDraws
+from rirf_training.loop import generator
 from rirf_training.networks.reasoner import OUTPUTS, Reasoner
-from rirf_training.reasoner_task import ReasonerTask, calibrate, read_draws
+from rirf_training.reasoner_task import ReasonerTask, calibrate, read_draws, read_views
 from tests.networks import REASONER, tiny_reasoner
 from tests.training.conftest import SHARE
 
@@ -112,6 +113,26 @@ def test_held_out_draws_are_never_trained_on(draws: DrawSet) -> None:
     for step in range(6):
         for thumbnail in task.batch(step)["thumbnail"]:
             assert thumbnail.numpy().tobytes() not in held
+
+
+def test_fresh_batches_are_a_function_of_the_step_alone(draws: DrawSet, fresh: FreshDraws) -> None:
+    task = ReasonerTask(settings(), draws, fresh)
+    first = task.batch(3)
+    task.batch(8)
+    again = ReasonerTask(settings(), draws, fresh).batch(3)
+    for name, value in first.items():
+        assert torch.equal(again[name], value), name
+    assert not torch.equal(task.batch(4)["thumbnail"], first["thumbnail"])
+    rendered = ReasonerTask(settings(), draws).batch(3)
+    assert {n: v.shape for n, v in first.items()} == {n: v.shape for n, v in rendered.items()}
+    assert not torch.equal(rendered["thumbnail"], first["thumbnail"])
+    # Targets belong to their views.
+    order = fresh.orders(generator(0, 3), 4)[2]
+    draw = fresh.make(order)
+    np.testing.assert_array_equal(first["thumbnail"][2], extract(draw.degraded).thumbnail)
+    present = [float(draw.diagnosis.effect(name).present) for name in EFFECTS]
+    assert first["presence"][2].tolist() == present
+    np.testing.assert_array_equal(first["map"][2, 0], draw.transmission)
 
 
 def test_a_small_set_can_be_learnt(draws: DrawSet) -> None:
@@ -213,9 +234,11 @@ def test_calibrating_again_changes_nothing(draws: DrawSet) -> None:
 def test_readings_are_those_of_the_runtime(draws: DrawSet) -> None:
     network = tiny_reasoner()
     positions = np.array([5, 0, 17])
-    for position, reading in zip(
-        positions, read_draws(network, draws, positions, progress=False), strict=True
-    ):
+    readings = read_draws(network, draws, positions, progress=False)
+    views = [extract(np.asarray(draws.degraded(int(position)))) for position in positions]
+    for reading, same in zip(readings, read_views(network, views), strict=True):
+        assert reading.diagnosis == same.diagnosis
+    for position, reading in zip(positions, readings, strict=True):
         expected = decode(outputs(network, draws, int(position)))
         assert reading.diagnosis is not None
         assert expected.diagnosis is not None

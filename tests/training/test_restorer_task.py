@@ -9,11 +9,14 @@ import torch
 
 from rirf import conditioning
 from rirf.reasoner import Reading
+from rirf.views import extract
 from rirf_training.config import LoopConfig, RestorerRun, TrainingError
-from rirf_training.data import DrawSet
+from rirf_training.data import DrawSet, FreshDraws
+from rirf_training.loop import generator
 from rirf_training.networks.restorer import Restorer
+from rirf_training.reasoner_task import read_views
 from rirf_training.restorer_task import Conditions, RestorerTask
-from tests.networks import RESTORER
+from tests.networks import RESTORER, tiny_reasoner
 from tests.training.conftest import SHARE
 
 PATCH = 64
@@ -124,6 +127,66 @@ def test_training_never_sees_the_held_out_draws(draws: DrawSet, true: Conditions
     for step in range(4):
         for condition in training.batch(step)["condition"]:
             assert condition.numpy().tobytes() not in held
+
+
+def test_fresh_batches(
+    draws: DrawSet, true: Conditions, predicted: Conditions, fresh: FreshDraws
+) -> None:
+    reasoner = tiny_reasoner()
+    run = settings(32, predicted=0.5, dropped=0.2)
+    training = RestorerTask(run, draws, true, predicted, fresh, reasoner)
+    batch = training.batch(3)
+    training.batch(8)
+    again = RestorerTask(run, draws, true, predicted, fresh, reasoner).batch(3)
+    for name, value in batch.items():
+        assert torch.equal(again[name], value), name
+    assert not torch.equal(training.batch(4)["degraded"], batch["degraded"])
+
+    kinds = {"none": 0, "true": 0, "predicted": 0}
+    made = [fresh.make(order) for order in fresh.orders(generator(0, 3), 32)]
+    read = Conditions.read(read_views(reasoner, [extract(draw.degraded) for draw in made]))
+    for row, draw in enumerate(made):
+        clean = batch["clean"][row].numpy().transpose(1, 2, 0)[..., ::-1] * 255
+        found = cv2.matchTemplate(
+            np.ascontiguousarray(draw.clean), clean.round().astype(np.uint8), cv2.TM_SQDIFF
+        )
+        top, left = (int(i) for i in np.unravel_index(int(found.argmin()), found.shape))
+        window = np.s_[top : top + PATCH, left : left + PATCH]
+        degraded = batch["degraded"][row].numpy().transpose(1, 2, 0)[..., ::-1] * 255
+        np.testing.assert_allclose(degraded, draw.degraded[window], atol=1e-3)
+
+        vector = batch["condition"][row].numpy()
+        coarse = np.ones((32, 32), dtype=np.float32)
+        if not vector.any():
+            kinds["none"] += 1
+        elif np.array_equal(vector, conditioning.encode(draw.diagnosis)):
+            kinds["true"] += 1
+            coarse = draw.transmission
+        else:
+            kinds["predicted"] += 1
+            # Read alone or among others: equal to rounding.
+            np.testing.assert_allclose(vector, read.vectors[row], atol=2e-3)
+            coarse = read.maps[row]
+        height, width = draw.clean.shape[:2]
+        full = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        np.testing.assert_allclose(batch["transmission"][row, 0].numpy(), full[window], atol=1e-4)
+    assert min(kinds.values()) >= 3
+
+
+def test_fresh_predictions_need_the_reasoner_itself(
+    draws: DrawSet, true: Conditions, predicted: Conditions, fresh: FreshDraws
+) -> None:
+    with pytest.raises(TrainingError, match="needs a reasoner"):
+        RestorerTask(settings(predicted=0.5), draws, true, predicted, fresh)
+
+
+def test_a_patch_larger_than_a_fresh_picture(
+    draws: DrawSet, true: Conditions, fresh: FreshDraws
+) -> None:
+    training = RestorerTask(settings(patch=128), draws, true, None, fresh)
+    with pytest.raises(TrainingError, match=r"smaller than the patch of 128: set a smaller patch"):
+        for step in range(5):
+            training.batch(step)
 
 
 def test_a_small_set_can_be_learnt(draws: DrawSet, true: Conditions) -> None:

@@ -40,10 +40,14 @@ def _add_arguments(parser: ArgumentParser) -> None:
             help="override a setting, e.g. loop.steps=2000 (repeatable)",
         )
         sub.add_argument(
-            "--cache", type=Path, help="folder of rendered draws (default: draws beside --out)"
+            "--cache",
+            type=Path,
+            help="folder of draws and decoded images (default: draws beside --out)",
         )
         sub.add_argument("--resume", action="store_true", help="continue the run in --out")
-        sub.add_argument("--workers", type=int, default=2, help="processes that render draws")
+        sub.add_argument(
+            "--workers", type=int, default=2, help="processes or threads that make draws"
+        )
         sub.add_argument("--threads", type=int, help="threads of the network's arithmetic")
         sub.add_argument("--quiet", action="store_true", help="no progress bars")
         if kind == "restorer":

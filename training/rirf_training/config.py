@@ -54,8 +54,19 @@ class LoopConfig(_Strict):
 
 
 class _Run(_Strict):
+    """What both runs have.
+
+    Attributes:
+        fresh: degrade clean images anew for every step. Else each step chooses from ``draws``
+            rendered versions of each. Validation and calibration keep their rendered draws.
+        draws: degraded versions of each clean image that are rendered.
+        splits: folders of the data root that are read.
+        validation_share: share of the images kept for validation and calibration.
+    """
+
     seed: int = 0
-    draws: int = Field(default=12, gt=0, description="degraded versions of each clean image")
+    fresh: bool = True
+    draws: int = Field(default=12, gt=0)
     splits: tuple[str, ...] = ("train", "val")
     validation_share: float = Field(default=0.05, gt=0, lt=1)
     loop: LoopConfig

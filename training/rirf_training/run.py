@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from rirf import __version__
 from rirf_training.config import ReasonerRun, RestorerRun, TrainingError
 from rirf_training.data.catalog import find_clean, held_out
 from rirf_training.data.draws import DrawSet, render
+from rirf_training.data.fresh import FreshDraws
 from rirf_training.loop import train
 from rirf_training.networks.checkpoint import load_network
 from rirf_training.networks.reasoner import Reasoner
@@ -22,26 +25,46 @@ from rirf_training.restorer_task import Conditions, RestorerTask
 __all__ = ["train_reasoner", "train_restorer"]
 
 
-def _draws(
+@dataclass(frozen=True)
+class _Data:
+    """What a run draws from: rendered draws, fresh ones if it wants them, names of all images."""
+
+    draws: DrawSet
+    fresh: FreshDraws | None
+    names: tuple[str, ...]
+    folder: Path  # of the rendered draws
+
+
+def _data(
     run: ReasonerRun | RestorerRun, data: Path, cache: Path, workers: int, progress: bool
-) -> DrawSet:
+) -> _Data:
     images = find_clean(data, run.splits)
-    kept = sum(held_out(clean.name, run.validation_share) for clean in images)
-    if kept in (0, len(images)):
+    held = [clean for clean in images if held_out(clean.name, run.validation_share)]
+    if len(held) in (0, len(images)):
         raise TrainingError(
-            f"validation_share {run.validation_share} puts {kept} of {len(images)} images into the "
-            "validation share, which needs some, as training does: change it or give more images"
+            f"validation_share {run.validation_share} puts {len(held)} of {len(images)} images "
+            "into the validation share, which needs some, as training does: change it or give "
+            "more images"
         )
-    return render(cache, images, run.draws, workers=workers, progress=progress)
+    names = tuple(clean.name for clean in images)
+    if not run.fresh:
+        draws = render(cache, images, run.draws, workers=workers, progress=progress)
+        return _Data(draws, None, names, cache)
+    # Only what is validated is rendered; a folder of its own, since a set's images are fixed.
+    folder = cache / "held-out"
+    draws = render(folder, held, run.draws, workers=workers, progress=progress)
+    kept = set(draws.names)
+    training = [clean for clean in images if clean.name not in kept]
+    fresh = FreshDraws(cache / "decoded", training, workers=workers, progress=progress)
+    return _Data(draws, fresh, names, folder)
 
 
-def _provenance(run: BaseModel, draws: DrawSet, **more: str) -> dict[str, Any]:
-    names = "\n".join(draws.names)
+def _provenance(run: BaseModel, names: Sequence[str], **more: str) -> dict[str, Any]:
     return {
         "rirf": __version__,
         "run": run.model_dump(mode="json"),
-        "images": len(draws.names),
-        "images_sha256": hashlib.sha256(names.encode()).hexdigest(),
+        "images": len(names),
+        "images_sha256": hashlib.sha256("\n".join(names).encode()).hexdigest(),
         **more,
     }
 
@@ -56,16 +79,17 @@ def train_reasoner(
     workers: int = 2,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Render draws, train the reasoner, calibrate it; the checkpoint lies in ``out``.
+    """Prepare draws, train the reasoner, calibrate it; the checkpoint lies in ``out``.
 
     Returns the validation figures and the calibration's.
 
     Raises:
         TrainingError: see :func:`rirf_training.loop.train`.
     """
-    draws = _draws(run, data, cache, workers, progress)
-    task = ReasonerTask(run, draws)
-    provenance = _provenance(run, draws)
+    found = _data(run, data, cache, workers, progress)
+    draws = found.draws
+    task = ReasonerTask(run, draws, found.fresh)
+    provenance = _provenance(run, found.names)
     figures = train(task, run.loop, out, provenance=provenance, resume=resume, progress=progress)
     network, stored = load_network(out)
     if not isinstance(network, Reasoner):
@@ -87,13 +111,14 @@ def train_restorer(
     workers: int = 2,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Render draws, read them with the reasoner, train the restorer; checkpoint in ``out``.
+    """Prepare draws, read them with the reasoner, train the restorer; checkpoint in ``out``.
 
     Raises:
         TrainingError: see :func:`rirf_training.loop.train`; or the reasoner is none.
     """
-    draws = _draws(run, data, cache, workers, progress)
-    predicted, digest = None, ""
+    found = _data(run, data, cache, workers, progress)
+    draws = found.draws
+    predicted, digest, reader = None, "", None
     if reasoner is not None:
         try:
             digest = hashlib.sha256((reasoner / "model.safetensors").read_bytes()).hexdigest()
@@ -102,17 +127,26 @@ def train_restorer(
                 f"{reasoner}: no reasoner checkpoint here ({error}); give the --out folder of "
                 "rirf train reasoner"
             ) from error
-        predicted = _predicted(reasoner, digest, draws, cache, progress)
-    task = RestorerTask(run, draws, Conditions.true(draws), predicted)
-    provenance = _provenance(run, draws, reasoner_sha256=digest)
+        reader = _reader(reasoner)
+        predicted = _predicted(reader, digest, draws, found.folder, progress)
+    true = Conditions.true(draws)
+    task = RestorerTask(run, draws, true, predicted, found.fresh, reader)
+    provenance = _provenance(run, found.names, reasoner_sha256=digest)
     figures = train(task, run.loop, out, provenance=provenance, resume=resume, progress=progress)
     network, stored = load_network(out)
     task.save(out, network, {**stored, "validation": figures})  # type: ignore[arg-type]  # own kind
     return figures
 
 
+def _reader(folder: Path) -> Reasoner:
+    network, _ = load_network(folder)
+    if not isinstance(network, Reasoner):
+        raise TrainingError(f"{folder} holds a {network.config.kind}, expected a reasoner")
+    return network
+
+
 def _predicted(
-    reasoner: Path, digest: str, draws: DrawSet, cache: Path, progress: bool
+    reader: Reasoner, digest: str, draws: DrawSet, cache: Path, progress: bool
 ) -> Conditions:
     """The reasoner's readings of all draws, kept in the cache under the reasoner's digest."""
     file = cache / f"read-{digest[:16]}.npz"
@@ -121,10 +155,7 @@ def _predicted(
             # Another number of draws an image means other positions: read them again.
             if len(arrays["vectors"]) == len(draws):
                 return Conditions(arrays["vectors"], arrays["maps"])
-    network, _ = load_network(reasoner)
-    if not isinstance(network, Reasoner):
-        raise TrainingError(f"{reasoner} holds a {network.config.kind}, expected a reasoner")
-    readings = read_draws(network, draws, np.arange(len(draws)), progress=progress)
+    readings = read_draws(reader, draws, np.arange(len(draws)), progress=progress)
     conditions = Conditions.read(readings)
     part = file.with_suffix(".part.npz")
     np.savez(part, vectors=conditions.vectors, maps=conditions.maps)

@@ -10,7 +10,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import cv2
 import numpy as np
@@ -21,6 +21,7 @@ from rirf.cli.batch import conclude, forbid_overwriting, run_batch, say
 from rirf.cli.command import Command
 from rirf.cli.restore import summary_of
 from rirf.degradation import (
+    Backend,
     Degraded,
     FilePrior,
     FogParameters,
@@ -35,6 +36,7 @@ from rirf.degradation import (
     noise,
     rain,
     sample_recipe,
+    select_backend,
     shake,
 )
 from rirf.degradation.depth import DepthPrior
@@ -54,7 +56,7 @@ any, exactly those effects are applied; "auto" as the value draws the parameters
 
 For each picture NAME it writes into DIR
   NAME.png               the degraded picture
-  NAME.degradation.json  seed, every parameter, the true diagnosis, the names of the files
+  NAME.degradation.json  seed, backend, every parameter, the true diagnosis, the files' names
   NAME.1-fog.png ...     the picture after each stage, with --save-stages, and
   NAME.transmission.png  the fog's transmission, 16 bits, 65535 = clear
 
@@ -180,6 +182,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--save-stages", action="store_true", help="also write the picture after each stage"
     )
+    parser.add_argument(
+        "--backend",
+        choices=get_args(Backend),
+        default="auto",
+        help="what does the arithmetic (default: the native kernels where they are installed)",
+    )
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -276,13 +284,19 @@ def _outputs(save_stages: bool) -> Callable[[Path], list[Path]]:
 
 
 def _record(
-    item: Found, arguments: Namespace, seed: int, degraded: Degraded, files: dict[str, Any]
+    item: Found,
+    arguments: Namespace,
+    seed: int,
+    backend: str,
+    degraded: Degraded,
+    files: dict[str, Any],
 ) -> str:
     record = {
         "rirf": __version__,
         "source": item.path.name,
         "seed": arguments.seed,
         "file_seed": seed,
+        "backend": backend,
         "recipe": degraded.recipe.to_dict(),
         "diagnosis": degraded.diagnosis.model_dump(mode="json"),
         "files": files,
@@ -306,6 +320,7 @@ def run(arguments: Namespace) -> int:
         if arguments.depth is not None and arguments.depth.is_file()
         else None
     )
+    backend = select_backend(arguments.backend)
     prepare_folder(folder)
 
     def work(item: Found) -> None:
@@ -324,7 +339,15 @@ def run(arguments: Namespace) -> int:
                 _companion(arguments.depth, item.relative, suffixes, "depth map")
             )
         recipe = _recipe(arguments, seed)
-        degraded = degrade(to_float(frame), seed, recipe=recipe, prior=prior, labels=labels)
+        degraded = degrade(
+            to_float(frame),
+            seed,
+            recipe=recipe,
+            prior=prior,
+            labels=labels,
+            backend=backend,
+            keep_stages=arguments.save_stages,
+        )
 
         picture, record = (folder / path for path in _targets(item.relative))
         files: dict[str, Any] = {"image": picture.name}
@@ -340,7 +363,7 @@ def run(arguments: Namespace) -> int:
             levels = np.rint(degraded.transmission * np.float32(65535)).astype(np.uint16)
             written.append((transmission, encode_image(levels, ".png")))
         # The record comes last: where it is, the pictures it names are there too.
-        written.append((record, _record(item, arguments, seed, degraded, files).encode()))
+        written.append((record, _record(item, arguments, seed, backend, degraded, files).encode()))
         if not picture.parent.is_dir():
             prepare_folder(picture.parent)
         for path, data in written:

@@ -79,6 +79,7 @@ class Report:
     providers: dict[str, str] = field(default_factory=dict)
     bundle: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
+    degradation: dict[str, Any] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
     @property
@@ -110,6 +111,9 @@ class Report:
         if self.run:
             lines += ["", "one frame restored"]
             lines += [f"  {key:<10}{value}" for key, value in self.run.items()]
+        if self.degradation:
+            lines += ["", "degradation"]
+            lines += [f"  {key:<10}{value}" for key, value in self.degradation.items()]
         for finding in self.findings:
             lines += ["", f"{finding.level}: {finding.what}"]
             if finding.fix:
@@ -297,6 +301,35 @@ def _bundle(report: Report, path: Path | None) -> None:
     report.bundle["state"] = "complete, every checksum right"
 
 
+def _degradation(report: Report) -> None:
+    """Degrade one frame: which backend does it, and why not the faster one."""
+    import numpy as np
+
+    from rirf import native
+    from rirf.degradation import degrade, select_backend
+
+    module = native.kernels()
+    reason, installed = native.why_not()
+    if module is None:
+        report.degradation["kernels"] = reason
+        finding = Finding(
+            "warning" if installed else "note",
+            f"{reason}; degradation and training run on NumPy, several times slower",
+            native.INSTALL,
+        )
+        report.findings.append(finding)
+    else:
+        built = module.build_info()
+        cuda = f"CUDA for {built['cuda_architectures']}" if built["cuda"] else "no CUDA half"
+        report.degradation["kernels"] = f"ABI {built['abi']}, {built['isa']}, {cuda}"
+    try:
+        report.degradation["backend"] = select_backend()
+        degrade(np.full((96, 128, 3), 0.5, dtype=np.float32), 6)
+    except Exception as error:  # as above
+        report.degradation["state"] = f"does not work: {_line(error)}"
+        report.findings.append(Finding("warning", f"degradation fails: {_line(error)}"))
+
+
 def _cpu() -> dict[str, Any]:
     try:
         usable = len(os.sched_getaffinity(0))
@@ -336,6 +369,7 @@ def examine(
     if report.ok:  # without OpenCV and ONNX Runtime the rest would only repeat that
         _bundle(report, bundle)
         _shipped(report, bundle)
+        _degradation(report)
     return report
 
 

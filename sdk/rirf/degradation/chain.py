@@ -13,39 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rirf import scene as scenes
-from rirf.degradation import fog, noise, rain, shake
+from rirf.degradation import backends, fog, noise, rain, shake
+from rirf.degradation.backends import Backend, Outcome
 from rirf.degradation.depth import DepthPrior, geometric
-from rirf.degradation.draws import ParameterDraws
-from rirf.degradation.philox import Stage
+from rirf.degradation.recipe import Recipe, check_recipe, sample_recipe
 from rirf.diagnosis import (
-    EFFECTS,
     Diagnosis,
     FogDiagnosis,
     NoiseDiagnosis,
     RainDiagnosis,
     ShakeDiagnosis,
 )
-from rirf.errors import ImageError
+from rirf.errors import ImageError, RirfError
 
-__all__ = ["PRESENCE_PROBABILITY", "Degraded", "Recipe", "degrade", "sample_recipe"]
+__all__ = ["Degraded", "degrade"]
 
-PRESENCE_PROBABILITY = 0.5
 _SIDE_MIN = 16
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Parameters of every effect; None means absent. The light A is there in any case."""
-
-    atmospheric_light: tuple[float, float, float]
-    fog: fog.FogParameters | None = None
-    shake: shake.ShakeParameters | None = None
-    rain: rain.RainParameters | None = None
-    noise: noise.NoiseParameters | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain dictionaries, for JSON records."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -55,7 +38,7 @@ class Degraded:
     Attributes:
         image: float32 RGB (H, W, 3) in [0, 1], the degraded frame.
         stages: the frame after each applied stage (unclipped float32), in order; keys are names
-            of effects.
+            of effects. Empty when they were not kept.
         recipe: every parameter.
         diagnosis: the truth, with source ``oracle``.
         transmission: float32 (H, W), 1 everywhere without fog.
@@ -70,19 +53,6 @@ class Degraded:
     transmission: NDArray[np.float32]
     psf: NDArray[np.float32] | None = field(default=None)
     streaks: NDArray[np.float32] | None = field(default=None)
-
-
-def sample_recipe(seed: int) -> Recipe:
-    """Draw which effects are present (each with probability 0.5) and their parameters."""
-    draws = ParameterDraws(seed, Stage.PRESENCE)
-    present = {name: draws.flag(slot, PRESENCE_PROBABILITY) for slot, name in enumerate(EFFECTS)}
-    return Recipe(
-        atmospheric_light=fog.sample_atmospheric_light(seed),
-        fog=fog.sample(seed) if present["fog"] else None,
-        shake=shake.sample(seed) if present["shake"] else None,
-        rain=rain.sample(seed) if present["rain"] else None,
-        noise=noise.sample(seed) if present["noise"] else None,
-    )
 
 
 def _common(severity: float | None) -> dict[str, Any]:
@@ -119,6 +89,34 @@ def _check(image: NDArray[np.float32], labels: NDArray[np.uint8] | None) -> None
         )
 
 
+def _diagnosis(outcome: Outcome, recipe: Recipe, layout: scenes.SceneLayout) -> Diagnosis:
+    """The truth of an outcome, whichever backend made it."""
+    fog_score = fog.severity(outcome.transmission_mean) if recipe.fog else None
+    shake_score = shake.severity(outcome.moments.rms_px) if recipe.shake else None
+    rain_score = rain.severity(outcome.coverage) if recipe.rain else None
+    noise_score = noise.severity(outcome.variance) if recipe.noise else None
+    streak = recipe.rain or rain.RainParameters(0.0, 0.0, 0.0, 0.0, 0.0)
+    grain = recipe.noise or noise.NoiseParameters(0.0, 0.0)
+    return Diagnosis(
+        source="oracle",
+        fog=FogDiagnosis(
+            **_common(fog_score),
+            atmospheric_light=recipe.atmospheric_light,
+            transmission_mean=outcome.transmission_mean,
+        ),
+        shake=ShakeDiagnosis(
+            **_common(shake_score),
+            direction_deg=outcome.moments.direction_deg,
+            length_px=outcome.moments.length_px,
+            energy=min(1.0, outcome.moments.energy),
+        ),
+        rain=RainDiagnosis(**_common(rain_score), coverage=outcome.coverage, **asdict(streak)),
+        noise=NoiseDiagnosis(**_common(noise_score), gain=grain.gain, offset=grain.offset),
+        composition=scenes.composition(layout),
+        scene=scenes.describe(layout),
+    )
+
+
 def degrade(
     image: NDArray[np.float32],
     seed: int,
@@ -126,6 +124,10 @@ def degrade(
     recipe: Recipe | None = None,
     prior: DepthPrior = geometric,
     labels: NDArray[np.uint8] | None = None,
+    layout: scenes.SceneLayout | None = None,
+    backend: Backend = "auto",
+    keep_stages: bool = True,
+    threads: int = 0,
 ) -> Degraded:
     """Degrade a clean frame.
 
@@ -135,74 +137,39 @@ def degrade(
         recipe: parameters to use; sampled from the seed when None.
         prior: depth prior for the fog.
         labels: uint8 (H, W) class indices, for the scene part of the true diagnosis.
+        layout: the clean scene's layout where the caller has it already; observed from the image
+            and the labels when None, which takes longer than a native degradation.
+        backend: ``numpy``, ``native`` (``rirf_kernels`` on the CPU), ``cuda``, or ``auto``; see
+            :func:`rirf.degradation.select_backend`. They agree to float32 rounding.
+        keep_stages: whether to keep the frame after each stage.
+        threads: CPU threads of the native backend, 0 for as many as the process may use.
 
     Raises:
-        ImageError: the image, the labels or the prior's map break the contract above.
+        ImageError: the image, the recipe, the labels or the prior's map break the contract above.
+        RirfError: no such backend.
+        MissingExtraError: a backend was asked for that is not there.
     """
     _check(image, labels)
     recipe = sample_recipe(seed) if recipe is None else recipe
-    height, width = image.shape[:2]
-    light = recipe.atmospheric_light
-    current = image
-    stages: dict[str, NDArray[np.float32]] = {}
-    transmission = np.ones((height, width), dtype=np.float32)
-    psf = streaks = None
-
-    fog_severity = shake_severity = rain_severity = noise_severity = None
-    moments = shake.KernelMoments(direction_deg=0.0, length_px=0.0, energy=1.0, rms_px=0.0)
-    covered = 0.0
-    if recipe.fog is not None:
-        near = prior(seed, height, width)
-        if near.shape != (height, width):
-            raise ImageError(
-                f"expected a prior map of the frame's size ({height}, {width}), got {near.shape}"
-            )
-        transmission = fog.transmission(near, recipe.fog)
-        current = stages["fog"] = fog.apply(current, transmission, light)
-        fog_severity = fog.severity(float(transmission.mean()))
-    if recipe.shake is not None:
-        psf = shake.kernel(seed, recipe.shake)
-        current = stages["shake"] = shake.apply(current, psf)
-        moments = shake.moments(psf)
-        shake_severity = shake.severity(moments.rms_px)
-    if recipe.rain is not None:
-        streaks = rain.mask(seed, recipe.rain, height, width)
-        current = stages["rain"] = rain.apply(current, streaks, recipe.rain, light)
-        covered = rain.coverage(streaks)
-        rain_severity = rain.severity(covered)
-    if recipe.noise is not None:
-        deviation = noise.sigma(current, recipe.noise)
-        current = stages["noise"] = noise.apply(current, seed, deviation)
-        noise_severity = noise.severity(noise.variance(deviation))
-
-    no_rain = rain.RainParameters(0.0, 0.0, 0.0, 0.0, 0.0)
-    streak = recipe.rain or no_rain
-    grain = recipe.noise or noise.NoiseParameters(0.0, 0.0)
-    layout = scenes.observe(image, labels)
-    diagnosis = Diagnosis(
-        source="oracle",
-        fog=FogDiagnosis(
-            **_common(fog_severity),
-            atmospheric_light=light,
-            transmission_mean=float(transmission.mean()),
-        ),
-        shake=ShakeDiagnosis(
-            **_common(shake_severity),
-            direction_deg=moments.direction_deg,
-            length_px=moments.length_px,
-            energy=min(1.0, moments.energy),
-        ),
-        rain=RainDiagnosis(**_common(rain_severity), coverage=covered, **asdict(streak)),
-        noise=NoiseDiagnosis(**_common(noise_severity), gain=grain.gain, offset=grain.offset),
-        composition=scenes.composition(layout),
-        scene=scenes.describe(layout),
+    check_recipe(recipe)
+    if threads < 0:
+        raise RirfError(f"threads is {threads}; expected 0 (as many as there are) or more")
+    outcome = backends.run(
+        image,
+        seed,
+        recipe,
+        prior,
+        backend=backends.select_backend(backend),
+        keep_stages=keep_stages,
+        threads=threads,
     )
+    layout = scenes.observe(image, labels) if layout is None else layout
     return Degraded(
-        image=np.clip(current, np.float32(0.0), np.float32(1.0)),
-        stages=stages,
+        image=outcome.image,
+        stages=outcome.stages,
         recipe=recipe,
-        diagnosis=diagnosis,
-        transmission=transmission,
-        psf=psf,
-        streaks=streaks,
+        diagnosis=_diagnosis(outcome, recipe, layout),
+        transmission=outcome.transmission,
+        psf=outcome.psf,
+        streaks=outcome.streaks,
     )

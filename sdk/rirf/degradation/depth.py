@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import cv2
 import numpy as np
@@ -20,7 +20,14 @@ from rirf.degradation.draws import ParameterDraws
 from rirf.degradation.philox import Stage, Stream, uniforms
 from rirf.errors import ImageError
 
-__all__ = ["DepthPrior", "FilePrior", "LabelPrior", "geometric", "prior_from_depth"]
+__all__ = [
+    "DepthPrior",
+    "FilePrior",
+    "LabelPrior",
+    "StandingPrior",
+    "geometric",
+    "prior_from_depth",
+]
 
 DepthPrior: TypeAlias = Callable[[int, int, int], NDArray[np.float32]]
 
@@ -69,6 +76,31 @@ def geometric(seed: int, height: int, width: int) -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True)
+class StandingPrior:
+    """A label prior whose labels have been worked through; only the plane is left to be drawn.
+
+    Args:
+        rows: whole numbers (H, W), the row of the ground plane that each pixel is as deep as; H for
+            the sky.
+        horizon: where ground is first seen, as a share of the height; None where there is none.
+    """
+
+    rows: NDArray[np.integer[Any]]
+    horizon: float | None
+
+    def __call__(self, seed: int, height: int, width: int) -> NDArray[np.float32]:
+        """The prior; it has the labels' own size, which is the frame's."""
+        draws = ParameterDraws(seed, Stage.DEPTH)
+        horizon = draws.uniform(0, 0.3, 0.5) if self.horizon is None else self.horizon
+        plane = _ground(self.rows.shape[0], min(horizon, 0.9), draws.uniform(1, 4.0, 12.0))
+        depth = np.append(plane, np.float32(1.0))[self.rows]
+        # Label borders are jagged and depth is not constant inside an object.
+        depth = np.asarray(cv2.GaussianBlur(depth, (0, 0), max(depth.shape) / 160.0))
+        texture = 0.9 + 0.1 * _smooth_field(seed, *depth.shape)
+        return prior_from_depth((depth * texture).astype(np.float32))
+
+
+@dataclass(frozen=True)
 class LabelPrior:
     """Depth from a label map: sky far, ground a plane, objects as deep as where they stand.
 
@@ -94,17 +126,13 @@ class LabelPrior:
             )
         return cls(labels.astype(np.uint8))
 
-    def __call__(self, seed: int, height: int, width: int) -> NDArray[np.float32]:
-        """The prior of a frame of this size; labels of another size are resized to it."""
-        draws = ParameterDraws(seed, Stage.DEPTH)
-        labels = np.asarray(
-            cv2.resize(self.labels, (width, height), interpolation=cv2.INTER_NEAREST)
-        )
+    def standing(self) -> StandingPrior:
+        """The part that needs no seed and takes most of the time, for labels used many times."""
+        labels = self.labels
+        height, width = labels.shape
         ground = (labels == _ROAD) | (labels == _PAVEMENT)
-        rows = np.flatnonzero(ground.any(axis=1))
-        horizon = float(rows[0] / height) if rows.size else draws.uniform(0, 0.3, 0.5)
-        plane = _ground(height, min(horizon, 0.9), draws.uniform(1, 4.0, 12.0))
-        depth = np.repeat(plane[:, None], width, axis=1)
+        seen = np.flatnonzero(ground.any(axis=1))
+        rows = np.repeat(np.arange(height)[:, None], width, axis=1)
         for index in range(_CLASSES):
             if index in (_SKY, _ROAD, _PAVEMENT):
                 continue
@@ -114,14 +142,16 @@ class LabelPrior:
                 continue
             # The lowest row of a part is where it touches the ground.
             foot = stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT] - 1
-            at_foot = plane[np.clip(foot, 0, height - 1)]
             inside = region.astype(bool)
-            depth[inside] = at_foot[parts[inside]]
-        depth[labels == _SKY] = 1.0
-        # Label borders are jagged and depth is not constant inside an object.
-        depth = np.asarray(cv2.GaussianBlur(depth, (0, 0), max(height, width) / 160.0))
-        texture = 0.9 + 0.1 * _smooth_field(seed, height, width)
-        return prior_from_depth((depth * texture).astype(np.float32))
+            rows[inside] = np.clip(foot, 0, height - 1)[parts[inside]]
+        rows[labels == _SKY] = height
+        return StandingPrior(rows, float(seen[0] / height) if seen.size else None)
+
+    def __call__(self, seed: int, height: int, width: int) -> NDArray[np.float32]:
+        """The prior of a frame of this size; labels of another size are resized to it."""
+        labels = cv2.resize(self.labels, (width, height), interpolation=cv2.INTER_NEAREST)
+        standing = LabelPrior(np.asarray(labels, dtype=np.uint8)).standing()
+        return standing(seed, height, width)
 
 
 @dataclass(frozen=True)

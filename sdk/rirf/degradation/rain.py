@@ -1,7 +1,9 @@
 """Rain: sparse seeds elongated into slanted streaks, added in the atmospheric colour.
 
 Source: R&R (arXiv 2604.09511), appendix A.2. A seed is a pixel whose uniform number falls below the
-density; each seed stamps one streak, stamps add up and saturate at 1.
+density; each seed stamps one streak, stamps add up and saturate at 1. A stamp's values are whole
+multiples of 2**-16, so that a sum of stamps is exact in any order and a mask is the same to the bit
+wherever it is computed.
 """
 
 from __future__ import annotations
@@ -35,6 +37,12 @@ OPACITY_RANGE = (0.4, 0.9)
 COVERAGE_THRESHOLD = 0.1
 # Share of a streak's length over which each of its ends fades out.
 _FADE = 0.25
+# Stamp values are multiples of 1 / _LEVELS.
+_LEVELS = 65536.0
+# Stamped values held at a time: what a band of seeds needs stays near 16 MB for any frame.
+_BAND = 1 << 20
+# Stamped values a pixel from which one convolution is faster than stamping seed by seed.
+_DENSE = 8
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,10 @@ def sample(seed: int) -> RainParameters:
 
 
 def stamp(parameters: RainParameters) -> NDArray[np.float32]:
-    """One streak centred in an odd-sized float32 window, peak at most 1, antialiased across."""
+    """One streak centred in an odd-sized float32 window, peak at most 1, antialiased across.
+
+    Values are rounded (half to even) to multiples of 2**-16.
+    """
     angle = math.radians(parameters.slant_deg)
     along_x, along_y = math.sin(angle), math.cos(angle)
     half_length, half_width = parameters.length_px / 2, parameters.width_px / 2
@@ -71,28 +82,67 @@ def stamp(parameters: RainParameters) -> NDArray[np.float32]:
     along = np.abs(x * along_x + y * along_y)
     across = np.abs(x * along_y - y * along_x)
     profile = np.clip((half_length - along) / (_FADE * parameters.length_px), 0.0, 1.0)
-    streak: NDArray[np.float32] = (profile * np.clip(half_width + 0.5 - across, 0.0, 1.0)).astype(
-        np.float32
-    )
-    return streak
+    streak = (profile * np.clip(half_width + 0.5 - across, 0.0, 1.0)).astype(np.float32)
+    levels: NDArray[np.float32] = np.rint(streak * np.float32(_LEVELS)) / np.float32(_LEVELS)
+    return levels
+
+
+def _splat(
+    seeds: NDArray[np.int64], levels: NDArray[np.float64], rows: int, columns: int
+) -> NDArray[np.float64]:
+    """Sum of a stamp at each seed, in whole levels.
+
+    Args:
+        seeds: sorted flat places on the grid (rows, columns), each of a stamp's top left corner.
+        levels: the stamp.
+
+    Returns:
+        (rows + stamp rows - 1, columns + stamp columns - 1).
+    """
+    height, width = rows + levels.shape[0] - 1, columns + levels.shape[1] - 1
+    canvas = np.zeros(height * width)
+    taps = np.argwhere(levels > 0.0) @ np.array([width, 1])
+    weights = levels[levels > 0.0]
+    corners = seeds // columns * width + seeds % columns
+    band = max(1, _BAND // max(1, taps.size))
+    for start in range(0, corners.size, band):
+        some = corners[start : start + band]
+        first, last = int(some[0] + taps[0]), int(some[-1] + taps[-1])
+        places = (some - first)[:, None] + taps
+        values = np.broadcast_to(weights, places.shape)
+        canvas[first : last + 1] += np.bincount(places.ravel(), values.ravel())
+    return canvas.reshape(height, width)
+
+
+def _convolve(
+    seeds: NDArray[np.int64], levels: NDArray[np.float64], rows: int, columns: int
+) -> NDArray[np.float64]:
+    """What :func:`_splat` gives, by a convolution: its cost does not grow with the seeds."""
+    pad_y, pad_x = levels.shape[0] - 1, levels.shape[1] - 1
+    grid = np.zeros((rows + pad_y, columns + pad_x))
+    grid[seeds // columns + pad_y // 2, seeds % columns + pad_x // 2] = 1.0
+    flipped = np.ascontiguousarray(levels[::-1, ::-1])
+    sums = cv2.filter2D(grid, -1, flipped, borderType=cv2.BORDER_CONSTANT)
+    # In float64 the discrete Fourier path is wrong by far less than half a level.
+    return np.rint(sums)
 
 
 def mask(seed: int, parameters: RainParameters, height: int, width: int) -> NDArray[np.float32]:
-    """Streak mask M in [0, 1], float32 (H, W).
+    """Streak mask M in [0, 1], float32 (H, W), in multiples of 2**-16.
 
     Seeds are drawn on a grid that reaches half a streak beyond the frame, so that streaks enter
     from outside; the number of a seed is its place on that grid, row by row.
     """
-    streak = stamp(parameters)
-    pad_y, pad_x = streak.shape[0] // 2, streak.shape[1] // 2
+    levels = stamp(parameters).astype(np.float64) * _LEVELS
+    pad_y, pad_x = levels.shape[0] // 2, levels.shape[1] // 2
     rows, columns = height + 2 * pad_y, width + 2 * pad_x
-    hits = uniforms(seed, Stage.RAIN, Stream.FIELD, rows * columns) < parameters.density
-    seeds = hits.reshape(rows, columns).astype(np.float32)
-    flipped = np.ascontiguousarray(streak[::-1, ::-1])
-    streaks = np.asarray(cv2.filter2D(seeds, -1, flipped, borderType=cv2.BORDER_CONSTANT))
-    inside = streaks[pad_y : pad_y + height, pad_x : pad_x + width]
-    # The discrete Fourier path of filter2D leaves tiny negative values where there is no streak.
-    return np.clip(inside, np.float32(0.0), np.float32(1.0)).astype(np.float32)
+    numbers = uniforms(seed, Stage.RAIN, Stream.FIELD, rows * columns)
+    seeds = np.flatnonzero(numbers < np.float32(parameters.density))
+    dense = seeds.size * np.count_nonzero(levels) > _DENSE * rows * columns
+    sums = (_convolve if dense else _splat)(seeds, levels, rows, columns)
+    # A stamp's middle lies half a stamp from its corner, the frame half a stamp inside the grid.
+    inside = sums[2 * pad_y : 2 * pad_y + height, 2 * pad_x : 2 * pad_x + width]
+    return (np.minimum(inside, _LEVELS) / _LEVELS).astype(np.float32)
 
 
 def apply(

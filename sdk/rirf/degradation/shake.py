@@ -19,6 +19,7 @@ from rirf.degradation.philox import Stage, Stream, normals
 
 __all__ = [
     "KERNEL_SIZE",
+    "NEUTRAL",
     "KernelMoments",
     "ShakeParameters",
     "apply",
@@ -58,6 +59,10 @@ class KernelMoments:
     length_px: float
     energy: float
     rms_px: float
+
+
+NEUTRAL = KernelMoments(direction_deg=0.0, length_px=0.0, energy=1.0, rms_px=0.0)
+"""The moments of no blur at all."""
 
 
 def sample(seed: int) -> ShakeParameters:

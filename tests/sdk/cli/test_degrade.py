@@ -13,7 +13,15 @@ import pytest
 
 from rirf.cli import main
 from rirf.cli.degrade import file_seed
-from rirf.degradation import FogParameters, NoiseParameters, Recipe, degrade, fog, sample_recipe
+from rirf.degradation import (
+    FogParameters,
+    NoiseParameters,
+    Recipe,
+    degrade,
+    fog,
+    sample_recipe,
+    select_backend,
+)
 from rirf.diagnosis import Diagnosis
 from rirf.images import to_float, to_uint8
 from tests.sdk.pictures import files_below, load, photo, save, start
@@ -50,6 +58,30 @@ def test_draws_everything_from_the_seed(tmp_path: Path) -> None:
     assert written["files"] == {"image": "photo.png"}
     assert written["recipe"] == json.loads(json.dumps(expected.recipe.to_dict()))
     assert Diagnosis.from_json(json.dumps(written["diagnosis"])) == expected.diagnosis
+
+
+def test_the_backend_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RIRF_DEGRADATION_BACKEND", raising=False)
+    source = save(tmp_path / "photo.png")
+    assert run(source, "-o", tmp_path / "auto", "--seed", 7) == 0
+    assert record(tmp_path / "auto/photo.degradation.json")["backend"] == select_backend()
+    assert run(source, "-o", tmp_path / "numpy", "--seed", 7, "--backend", "numpy") == 0
+    written = record(tmp_path / "numpy/photo.degradation.json")
+    assert written["backend"] == "numpy"
+    expected = degrade(to_float(photo()), file_seed(7, "photo.png"), backend="numpy")
+    np.testing.assert_array_equal(load(tmp_path / "numpy/photo.png"), to_uint8(expected.image))
+
+
+def test_a_backend_that_is_not_there_stops_before_any_picture(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = save(tmp_path / "photo.png")
+    monkeypatch.setenv("RIRF_DEGRADATION_BACKEND", "gpu")
+    assert run(source, "-o", tmp_path / "out", "--seed", 7) == 1
+    assert "RIRF_DEGRADATION_BACKEND is 'gpu'; expected one of auto" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert run(source, "-o", tmp_path / "out", "--seed", 7, "--backend", "gpu") == 2
+    assert "invalid choice: 'gpu'" in capsys.readouterr().err
 
 
 def test_neither_order_nor_company_changes_a_picture(tmp_path: Path) -> None:

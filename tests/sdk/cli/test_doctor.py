@@ -11,6 +11,7 @@ import pytest
 from rirf import __version__
 from rirf.cli import main
 from rirf.cli.doctor import examine, jetson_notes
+from rirf.degradation import select_backend
 from tests.sdk.pictures import rirf
 
 pytestmark = pytest.mark.lean
@@ -32,6 +33,45 @@ def test_this_installation_works(capsys: pytest.CaptureFixture[str]) -> None:
     assert "complete, every checksum right" in out
     assert "128 x 96 pixels" in out
     assert out.splitlines()[-1] == "rirf works here"
+
+
+def test_what_degrades_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RIRF_DEGRADATION_BACKEND", raising=False)
+    report = examine()
+    assert report.degradation["backend"] == select_backend()
+    assert "\ndegradation\n  kernels   " in report.to_text()
+    folder = tmp_path / "packages" / "rirf_kernels"
+    folder.mkdir(parents=True)
+    (folder / "__init__.py").write_text("def build_info():\n    return {'abi': 99}\n")
+    path = ":".join([str(folder.parent), *filter(None, sys.path)])
+    done = rirf("doctor", cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0
+    assert "warning: rirf_kernels has ABI 99, this rirf expects 1: it is newer" in done.stdout
+    assert "fix: make kernels" in done.stdout
+    assert "\n  backend   numpy\n" in done.stdout
+
+
+def test_without_the_kernels_numpy_degrades(tmp_path: Path) -> None:
+    (tmp_path / "rirf_kernels.py").write_text(
+        "raise ModuleNotFoundError('none here', name='rirf_kernels')\n"
+    )
+    path = ":".join([str(tmp_path), *filter(None, sys.path)])
+    done = rirf("doctor", cwd=tmp_path, PYTHONPATH=path)
+    assert done.returncode == 0
+    assert (
+        "note: rirf_kernels is not installed; degradation and training run on NumPy" in done.stdout
+    )
+
+
+def test_a_backend_that_cannot_be_used_is_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RIRF_DEGRADATION_BACKEND", "gpu")
+    report = examine()
+    assert report.ok
+    (finding,) = [item for item in report.findings if "degradation fails" in item.what]
+    assert finding.level == "warning"
+    assert "expected one of auto, numpy, native, cuda" in finding.what
 
 
 def test_json_says_the_same(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rirf.degradation import (
+    Backend,
     Degraded,
     FogParameters,
     LabelPrior,
@@ -25,9 +26,11 @@ from rirf.degradation import (
     sample_recipe,
     shake,
 )
+from rirf.degradation.backends import VARIABLE
 from rirf.degradation.philox import Stage, Stream, uniforms
 from rirf.diagnosis import EFFECTS, Diagnosis
-from rirf.errors import ImageError
+from rirf.errors import ImageError, RirfError
+from rirf.native import kernels, why_not
 from rirf.scene import CLASSES, describe, observe
 from tests.golden.degradation import FILE, SEEDS, measure, picture
 from tests.strategies import SEEDS as ANY_SEED
@@ -149,7 +152,7 @@ def test_parameters_rise_with_their_slot_and_no_other(stage: Stage) -> None:
 def test_stages_are_the_single_effects_in_order() -> None:
     seed, image = 8, clean()
     height, width = image.shape[:2]
-    result = degrade(image, seed, recipe=EVERYTHING)
+    result = degrade(image, seed, recipe=EVERYTHING, backend="numpy")
     assert EVERYTHING.fog and EVERYTHING.rain and EVERYTHING.shake and EVERYTHING.noise
 
     t = fog.transmission(geometric(seed, height, width), EVERYTHING.fog)
@@ -267,6 +270,49 @@ def test_one_bad_pixel_is_found() -> None:
         degrade(image, 1)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (Recipe((1.2, 0.9, 0.9)), r"atmospheric_light is \(1\.2, 0\.9, 0\.9\); expected each"),
+        (Recipe(LIGHT, fog=FogParameters(0.0)), r"fog\.beta is 0\.0; expected a number above 0"),
+        (Recipe(LIGHT, noise=NoiseParameters(float("nan"), 0.0)), r"noise\.gain is nan"),
+    ],
+)
+@pytest.mark.parametrize("backend", ["numpy", "auto"])
+def test_recipes_out_of_the_models_range(recipe: Recipe, message: str, backend: Backend) -> None:
+    with pytest.raises(ImageError, match=message):
+        degrade(clean(), 1, recipe=recipe, backend=backend)
+
+
+def test_a_negative_number_of_threads() -> None:
+    with pytest.raises(RirfError, match="threads is -1; expected 0"):
+        degrade(clean(), 1, threads=-1)
+
+
+def test_a_layout_that_is_known_is_not_observed_again() -> None:
+    labels = np.full((40, 56), CLASSES.index("road"), dtype=np.uint8)
+    expected = degrade(clean(), 4, labels=labels)
+    layout = observe(clean(), labels)
+    assert degrade(clean(), 4, layout=layout).diagnosis == expected.diagnosis
+
+
+def test_stages_are_kept_when_wanted() -> None:
+    kept = degrade(clean(), 4, recipe=EVERYTHING)
+    bare = degrade(clean(), 4, recipe=EVERYTHING, keep_stages=False)
+    assert bare.stages == {}
+    np.testing.assert_array_equal(bare.image, kept.image)
+    assert bare.diagnosis == kept.diagnosis
+    for name in ("transmission", "psf", "streaks"):
+        np.testing.assert_array_equal(getattr(bare, name), getattr(kept, name))
+
+
+@pytest.mark.parametrize("value", [-0.1, 1.5, np.nan])
+def test_priors_with_other_values_are_refused(value: float) -> None:
+    near = np.full((40, 56), value, dtype=np.float32)
+    with pytest.raises(ImageError, match=r"expected a prior map with values in \[0, 1\], got"):
+        degrade(clean(), 1, recipe=EVERYTHING, prior=lambda *_: near)
+
+
 def test_labels_and_priors_must_fit_the_picture() -> None:
     with pytest.raises(ImageError, match=r"labels of the image's size \(40, 56\), got uint8 \(56"):
         degrade(clean(), 1, labels=np.zeros((56, 40), dtype=np.uint8))
@@ -293,8 +339,14 @@ def assert_close(found: Any, expected: Any, tolerance: float, where: str) -> Non
         assert found == pytest.approx(expected, abs=tolerance * max(1.0, abs(expected))), where
 
 
+@pytest.mark.parametrize("backend", ["numpy", "native"])
 @pytest.mark.parametrize("case", GOLDEN["cases"], ids=lambda case: f"seed {case['seed']}")
-def test_golden_numbers(case: dict[str, Any]) -> None:
+def test_golden_numbers(
+    case: dict[str, Any], backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend == "native" and kernels() is None:
+        pytest.skip(f"the native backend is not here: {why_not()[0]}")
+    monkeypatch.setenv(VARIABLE, backend)
     assert_close(measure(case["seed"]), case, GOLDEN["tolerance"], "case")
 
 

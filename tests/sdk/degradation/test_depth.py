@@ -226,3 +226,23 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     for name in ("none.npy", "none.png"):
         with pytest.raises(ImageError, match="cannot be read"):
             FilePrior.from_file(tmp_path / name)
+
+
+def test_labels_worked_through_give_the_same_prior() -> None:
+    for labels in (street(), np.full((30, 40), 5, dtype=np.uint8)):
+        prior = LabelPrior(labels)
+        standing = prior.standing()
+        # As it is kept on disk: few bytes a pixel, and read-only.
+        rows = standing.rows.astype(np.uint16)
+        rows.flags.writeable = False
+        kept = depth.StandingPrior(rows, standing.horizon)
+        for seed in range(4):
+            np.testing.assert_array_equal(kept(seed, *labels.shape), prior(seed, *labels.shape))
+
+
+def test_labels_worked_through_can_be_mirrored() -> None:
+    labels = street()
+    mirrored = LabelPrior(np.ascontiguousarray(labels[:, ::-1])).standing()
+    plain = LabelPrior(labels).standing()
+    np.testing.assert_array_equal(mirrored.rows, plain.rows[:, ::-1])
+    assert mirrored.horizon == plain.horizon == HORIZON / HEIGHT

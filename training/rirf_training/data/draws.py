@@ -2,7 +2,8 @@
 
 Rendering once and reading by memory map leaves the processor to the network. Each draw is addressed
 by (image, number): its seed is a hash of both, so a set can be rendered by any number of processes,
-stopped and continued, and is the same on every machine. Odd draws are of the mirrored image.
+stopped and continued, and is the same on every machine (to a grey level of rounding, where another
+backend degrades). Odd draws are of the mirrored image.
 
 Layout of a set's folder: ``index.json`` (what it holds, written first), ``clean/<image>.npy``
 (uint8 BGR), ``draws/<image>-<number>.npy`` (uint8 BGR degraded) with ``.json`` (true diagnosis) and
@@ -14,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,30 +25,24 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from rirf.degradation import LabelPrior, degrade, geometric
+from rirf.degradation import LabelPrior, geometric
+from rirf.degradation.depth import DepthPrior
 from rirf.diagnosis import Diagnosis
 from rirf.errors import ImageError
 from rirf.files import write_atomic
-from rirf.images import read_image, to_float, to_uint8
+from rirf.images import read_image, to_float
 from rirf.scene import SceneLayout, observe
 from rirf_training.data.catalog import Clean, held_out
+from rirf_training.data.draw import MAP_SIZE, Draw, make_draw, save_array
 
 __all__ = ["MAP_SIZE", "DrawSet", "render"]
 
-MAP_SIZE = 32
 _FORMAT = 1
 
 
 def _seed(name: str, number: int) -> int:
     digest = hashlib.sha256(f"train/{number}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "little")
-
-
-def _save(path: Path, array: NDArray[np.generic]) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        np.save(file, array, allow_pickle=False)
-    part.replace(path)
 
 
 def _layout_arrays(layout: SceneLayout) -> dict[str, NDArray[np.float32]]:
@@ -70,25 +64,28 @@ def _render_image(root: Path, index: int, clean: Clean, draws: int) -> int:
         return 0
     frame = read_image(clean.path)
     labels = LabelPrior.from_file(clean.labels).labels if clean.labels is not None else None
-    _save(root / "clean" / f"{index:05d}.npy", frame)
-    image = to_float(frame)
-    for number in todo:
-        mirrored = number % 2 == 1
-        source = np.ascontiguousarray(image[:, ::-1]) if mirrored else image
-        classes = labels
-        if labels is not None and mirrored:
-            classes = np.ascontiguousarray(labels[:, ::-1])
-        prior = LabelPrior(classes) if classes is not None else geometric
-        result = degrade(source, _seed(clean.name, number), prior=prior, labels=classes)
-        stem = f"{index:05d}-{number:03d}"
-        _save(root / "draws" / f"{stem}.npy", to_uint8(result.image))
-        size = (MAP_SIZE, MAP_SIZE)
-        small = cv2.resize(result.transmission, size, interpolation=cv2.INTER_AREA)
-        _save(root / "maps" / f"{stem}.npy", np.asarray(small, dtype=np.float16))
-        layout = _layout_arrays(observe(source, classes))
-        with (root / "maps" / f"{stem}.npz").open("wb") as file:
-            np.savez(file, **layout)  # type: ignore[arg-type]  # the stub lacks ** of arrays
-        write_atomic(root / "draws" / f"{stem}.json", result.diagnosis.to_json().encode())
+    save_array(root / "clean" / f"{index:05d}.npy", frame)
+    for mirrored in (False, True):
+        numbers = [number for number in todo if number % 2 == mirrored]
+        if not numbers:
+            continue
+        source, classes = frame, labels
+        prior: DepthPrior = geometric
+        if mirrored:
+            source = np.ascontiguousarray(frame[:, ::-1])
+            classes = np.ascontiguousarray(labels[:, ::-1]) if labels is not None else None
+        if classes is not None:
+            prior = LabelPrior(classes).standing()
+        layout = observe(to_float(source), classes)
+        for number in numbers:
+            draw = make_draw(source, _seed(clean.name, number), layout, prior)
+            stem = f"{index:05d}-{number:03d}"
+            save_array(root / "draws" / f"{stem}.npy", draw.degraded)
+            save_array(root / "maps" / f"{stem}.npy", draw.transmission.astype(np.float16))
+            with (root / "maps" / f"{stem}.npz").open("wb") as file:
+                arrays = _layout_arrays(layout)
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # the stub lacks ** of arrays
+            write_atomic(root / "draws" / f"{stem}.json", draw.diagnosis.to_json().encode())
     return len(todo)
 
 
@@ -195,6 +192,16 @@ class DrawSet:
         path = self.root / "clean" / f"{position // self.draws:05d}.npy"
         frame: NDArray[np.uint8] = np.load(path, mmap_mode="r")
         return frame[:, ::-1] if position % self.draws % 2 == 1 else frame
+
+    def draw(self, position: int) -> Draw:
+        """Everything that is kept of a draw."""
+        return Draw(
+            clean=self.clean(position),
+            degraded=self.degraded(position),
+            transmission=self.transmission(position),
+            diagnosis=self.diagnosis(position),
+            layout=self.layout(position),
+        )
 
     def transmission(self, position: int) -> NDArray[np.float32]:
         """The true transmission map, float32 (32, 32)."""
