@@ -91,6 +91,41 @@ typedef struct rirf_record {
     float *psf;                         /* (batch, 31, 31) contiguous; zeros without shake */
 } rirf_record;
 
+/* A uint8 BGR picture as cameras and OpenCV have it; strides in bytes, may be negative. */
+typedef struct rirf_frame {
+    uint8_t *data;
+    int64_t height, width;
+    int64_t stride_row, stride_column, stride_channel;
+} rirf_frame;
+
+enum { RIRF_FLOAT32 = 0, RIRF_FLOAT16 = 1 };
+
+/* Three planes R, G, B of one type, as networks take them; strides in elements. */
+typedef struct rirf_planes {
+    void *data;
+    int64_t type; /* RIRF_FLOAT32 or RIRF_FLOAT16 */
+    int64_t height, width;
+    int64_t stride_plane, stride_row, stride_column;
+} rirf_planes;
+
+/* A diagnosis as the re-degradation residual takes it. Tables are (256, 3) contiguous, R, G, B, for
+ * the level a pixel has after fog and shake, before rain and noise. */
+typedef struct rirf_model {
+    double light[3];             /* atmospheric light A in [0, 1] */
+    const float *psf;            /* (31, 31) contiguous, or NULL without shake */
+    const float *shift;          /* what rain and noise add to a level in the mean */
+    const float *variance;       /* of one pixel */
+    const float *block_variance; /* of the mean of a block of 8 x 8 such pixels */
+} rirf_model;
+
+/* Means over pixels (or whole blocks of 8 x 8) and channels, in squares of [0, 1] units. */
+typedef struct rirf_moments {
+    double square;         /* of the residual */
+    double variance;       /* what the model expects of it */
+    double block_square;   /* of the residual's block means */
+    double block_variance; /* what the model expects of them */
+} rirf_moments;
+
 /* ---- general ---- */
 
 /* RIRF_KERNELS_ABI of the library that is loaded. */
@@ -170,6 +205,32 @@ RIRF_API rirf_status rirf_noise_variances(const rirf_image *image, const rirf_re
                                           double *variances, int threads);
 /* Fills severity[4] of each truth from its other fields and the recipe's presence. */
 RIRF_API rirf_status rirf_severities(const rirf_recipe *recipes, int64_t count, rirf_truth *truth);
+
+/* ---- frames, for the runtime ---- */
+
+/* Levels over 255 as planes. Planes larger than the frame are filled by mirroring it at its bottom
+ * and right edges, edge pixels not repeated, as often as it takes. */
+RIRF_API rirf_status rirf_frame_to_planes(const rirf_frame *frame, const rirf_planes *planes,
+                                          int threads);
+/* Planes, clipped to [0, 1] and rounded to the nearest level, a half up, as a frame; NaN is black.
+ * Planes may be larger than the frame: what lies beyond it at the bottom and right is left out. */
+RIRF_API rirf_status rirf_planes_to_frame(const rirf_planes *planes, const rirf_frame *frame,
+                                          int threads);
+/* sums += clip(tile, 0, 1) row_weights column_weights, for float32 `sums` (a window of a frame's
+ * planes) with as many weights as rows and columns. The tile may be larger, as above. */
+RIRF_API rirf_status rirf_blend_tile(const rirf_planes *tile, const float *row_weights,
+                                     const float *column_weights, const rirf_planes *sums,
+                                     int threads);
+/* The re-degradation residual: degrades `restored` with a model and compares it with `frame`, which
+ * came in; at least 8 x 8 pixels. With y and J the two frames over 255, t the transmission (one
+ * map, in [0, 1]), A the light, k the psf, for each channel:
+ *   x = k * (t (J - A) + A), borders mirrored;
+ *   i = 255 x to the nearest level;
+ *   r = y - x - shift[i].
+ * Nothing of a frame's size is stored. */
+RIRF_API rirf_status rirf_residual(const rirf_frame *frame, const rirf_frame *restored,
+                                   const rirf_map *transmission, const rirf_model *model,
+                                   rirf_moments *moments, int threads);
 
 #ifdef __cplusplus
 }

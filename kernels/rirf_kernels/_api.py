@@ -94,7 +94,9 @@ def recipes(count: int, **fields: Any) -> NDArray[np.void]:
     made["length_px"] = made["width_px"] = 1.0
     for name, value in fields.items():
         if name not in (RECIPE.names or ()):
-            raise ValueError(f"{name}: no such field; expected one of {', '.join(RECIPE.names or ())}")
+            raise ValueError(
+                f"{name}: no such field; expected one of {', '.join(RECIPE.names or ())}"
+            )
         made[name] = value
     return made
 
@@ -108,27 +110,21 @@ def sample(seeds: int | Sequence[int] | NDArray[np.uint64]) -> NDArray[np.void]:
     return made
 
 
-def words(
-    seed: int, stage: int, stream: int, count: int, first: int = 0
-) -> NDArray[np.uint32]:
-    """Philox 4x32-10 words ``first .. first + count - 1`` of a stage and stream, uint32 (count,)."""
+def words(seed: int, stage: int, stream: int, count: int, first: int = 0) -> NDArray[np.uint32]:
+    """Philox 4x32-10 words ``first .. first + count - 1`` of a stage and stream, uint32."""
     out = np.empty(count, dtype=np.uint32)
     _cpu.words(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
     return out
 
 
-def uniforms(
-    seed: int, stage: int, stream: int, count: int, first: int = 0
-) -> NDArray[np.float32]:
+def uniforms(seed: int, stage: int, stream: int, count: int, first: int = 0) -> NDArray[np.float32]:
     """Uniform numbers in [0, 1), float32 (count,); equal to the bit on every machine."""
     out = np.empty(count, dtype=np.float32)
     _cpu.uniforms(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
     return out
 
 
-def normals(
-    seed: int, stage: int, stream: int, count: int, first: int = 0
-) -> NDArray[np.float32]:
+def normals(seed: int, stage: int, stream: int, count: int, first: int = 0) -> NDArray[np.float32]:
     """Standard normal numbers by Box-Muller, float32 (count,)."""
     out = np.empty(count, dtype=np.float32)
     _cpu.normals(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
@@ -136,7 +132,7 @@ def normals(
 
 
 def _batch(image: Any) -> int:
-    """How many images an argument holds; anything odd is left to the checks of the compiled part."""
+    """How many images an argument holds; anything odd is left to the compiled part's checks."""
     shape = tuple(getattr(image, "shape", ()))
     return int(shape[0]) if len(shape) == 4 else 1
 
@@ -406,3 +402,131 @@ def severities(recipes: NDArray[np.void], truth: NDArray[np.void]) -> NDArray[np
     """Fill ``truth["severity"]`` from its other fields and the recipes' presence; returns it."""
     _cpu.severities(_bytes(recipes, RECIPE, "recipes"), _bytes(truth, TRUTH, "truth"))
     return truth
+
+
+def frame_to_planes(
+    frame: Any,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    dtype: Any = np.float32,
+    out: Any = None,
+    threads: int = 0,
+) -> Any:
+    """Levels over 255 as the planes of a network.
+
+    Args:
+        frame: uint8 BGR (H, W, 3), any strides.
+        height, width: of the planes, at least the frame's; what is larger is filled by mirroring
+            the frame at its bottom and right edges, edge pixels not repeated. The frame's size when
+            None. Not read when ``out`` is given.
+        dtype: float32 or float16 (nearest, ties to even). Not read when ``out`` is given.
+        out: float32 or float16 RGB (3, H', W') or (1, 3, H', W'), any strides, in memory of its
+            own; a new NumPy array (1, 3, height, width) when None.
+        threads: 0 for as many as the process may use.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    made = out
+    if made is None:
+        shape = tuple(getattr(frame, "shape", ()))
+        rows, columns = shape[:2] if len(shape) == 3 else (1, 1)
+        size = (rows if height is None else height, columns if width is None else width)
+        made = np.empty((1, 3, *size), dtype=dtype)
+    _cpu.frame_to_planes(frame, made, threads)
+    return made
+
+
+def planes_to_frame(
+    planes: Any,
+    *,
+    height: int | None = None,
+    width: int | None = None,
+    out: Any = None,
+    threads: int = 0,
+) -> Any:
+    """Planes, clipped to [0, 1] and rounded to the nearest of 256 levels, as a frame.
+
+    Args:
+        planes: float32 or float16 RGB (3, H', W') or (1, 3, H', W'), any range and strides; NaN is
+            black.
+        height, width: of the frame; what the planes have more at the bottom and right is left out.
+            The planes' size when None. Not read when ``out`` is given.
+        out: uint8 BGR (H, W, 3), any strides, in memory of its own; a new NumPy array when None.
+        threads: 0 for as many as the process may use.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    made = out
+    if made is None:
+        shape = tuple(getattr(planes, "shape", ()))
+        rows, columns = shape[-2:] if len(shape) >= 2 else (1, 1)
+        size = (rows if height is None else height, columns if width is None else width)
+        made = np.empty((*size, 3), dtype=np.uint8)
+    _cpu.planes_to_frame(planes, made, threads)
+    return made
+
+
+def blend_tile(
+    tile: Any, row_weights: Any, column_weights: Any, sums: Any, *, threads: int = 0
+) -> None:
+    """``sums += clip(tile, 0, 1) * row_weights[:, None] * column_weights``.
+
+    Args:
+        tile: float32 or float16 (3, H', W') or (1, 3, H', W'), any strides; what it has more than
+            ``sums`` at the bottom and right is left out.
+        row_weights: float32 (H,).
+        column_weights: float32 (W,).
+        sums: float32 (3, H, W), mostly a window of a frame's planes; added to in place.
+        threads: 0 for as many as the process may use.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    _cpu.blend_tile(tile, row_weights, column_weights, sums, threads)
+
+
+def residual(
+    frame: Any,
+    restored: Any,
+    transmission: Any,
+    light: Any,
+    psf: Any,
+    shift: Any,
+    variance: Any,
+    block_variance: Any,
+    *,
+    threads: int = 0,
+) -> NDArray[np.float64]:
+    """Degrade a restored frame again with a model and compare it with the frame that came in.
+
+    With y and J the two frames over 255, t the transmission, A the light, k the kernel, for each
+    channel: x = k * (t (J - A) + A), borders mirrored; i = 255 x to the nearest level;
+    r = y - x - shift[i]. No picture is stored on the way.
+
+    Args:
+        frame: uint8 BGR (H, W, 3), what came in; H and W at least 8.
+        restored: uint8 BGR (H, W, 3).
+        transmission: float32 (H, W) in [0, 1].
+        light: A, three numbers R, G, B in [0, 1].
+        psf: float32 (31, 31), or None without shake.
+        shift: float32 (256, 3), what rain and noise add in the mean to each level and channel.
+        variance: float32 (256, 3), variance of a pixel.
+        block_variance: float32 (256, 3), variance of the mean of 8 x 8 pixels.
+        threads: 0 for as many as the process may use.
+
+    Returns:
+        float64 (4,): mean of r^2, of variance[i], of the squared means of r over whole blocks of
+        8 x 8, and of block_variance[i].
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+    """
+    found = np.empty(4)
+    colour = np.ascontiguousarray(light, dtype=np.float64)
+    _cpu.residual(
+        frame, restored, transmission, colour, psf, shift, variance, block_variance, found, threads
+    )
+    return found

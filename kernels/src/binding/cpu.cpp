@@ -198,6 +198,54 @@ void severities(nb::handle recipes, nb::handle truth) {
     without_gil([&] { return rirf_severities(r, count, t); });
 }
 
+void frame_to_planes(nb::handle frame, nb::handle out, int threads) {
+    Arguments args(CPU);
+    const rirf_frame from = args.frame("frame", frame, false);
+    const rirf_planes to = args.planes("out", out, true);
+    without_gil([&] { return rirf_frame_to_planes(&from, &to, threads); });
+}
+
+void planes_to_frame(nb::handle planes, nb::handle out, int threads) {
+    Arguments args(CPU);
+    const rirf_planes from = args.planes("planes", planes, false);
+    const rirf_frame to = args.frame("out", out, true);
+    without_gil([&] { return rirf_planes_to_frame(&from, &to, threads); });
+}
+
+void blend_tile(nb::handle tile, nb::handle row_weights, nb::handle column_weights,
+                nb::handle sums, int threads) {
+    Arguments args(CPU);
+    const rirf_planes from = args.planes("tile", tile, false);
+    const rirf_planes to = args.planes("sums", sums, true, false);
+    const float *rows = args.run<float>("row_weights", row_weights, to.height, false);
+    const float *columns = args.run<float>("column_weights", column_weights, to.width, false);
+    without_gil([&] { return rirf_blend_tile(&from, rows, columns, &to, threads); });
+}
+
+void residual(nb::handle frame, nb::handle restored, nb::handle transmission, nb::handle light,
+              nb::handle psf, nb::handle shift, nb::handle variance, nb::handle block_variance,
+              nb::handle out, int threads) {
+    Arguments args(CPU);
+    const rirf_frame before = args.frame("frame", frame, false);
+    const rirf_frame after = args.frame("restored", restored, false);
+    const rirf_map t = args.map("transmission", transmission, false);
+    const double *colour = args.run<double>("light", light, 3, false);
+    constexpr int64_t entries = 3 * 256;
+    rirf_model model = {};
+    for (int c = 0; c < 3; ++c) model.light[c] = colour[c];
+    if (!psf.is_none()) model.psf = args.run<float>("psf", psf, RIRF_PSF_AREA, false);
+    model.shift = args.run<float>("shift", shift, entries, false);
+    model.variance = args.run<float>("variance", variance, entries, false);
+    model.block_variance = args.run<float>("block_variance", block_variance, entries, false);
+    double *to = args.run<double>("out", out, 4, true);
+    rirf_moments moments = {};
+    without_gil([&] { return rirf_residual(&before, &after, &t, &model, &moments, threads); });
+    to[0] = moments.square;
+    to[1] = moments.variance;
+    to[2] = moments.block_square;
+    to[3] = moments.block_variance;
+}
+
 }  // namespace
 
 NB_MODULE(_cpu, m) {
@@ -231,6 +279,13 @@ NB_MODULE(_cpu, m) {
     m.def("map_means", &map_means, arg("map"), arg("out"), arg("threads"));
     m.def("map_coverage", &map_coverage, arg("map"), arg("threshold"), arg("out"), arg("threads"));
     m.def("severities", &severities, arg("recipes"), arg("truth"));
+    m.def("frame_to_planes", &frame_to_planes, arg("frame").none(), arg("out"), arg("threads"));
+    m.def("planes_to_frame", &planes_to_frame, arg("planes").none(), arg("out"), arg("threads"));
+    m.def("blend_tile", &blend_tile, arg("tile").none(), arg("row_weights").none(),
+          arg("column_weights").none(), arg("sums").none(), arg("threads"));
+    m.def("residual", &residual, arg("frame").none(), arg("restored").none(),
+          arg("transmission").none(), arg("light"), arg("psf").none(), arg("shift").none(),
+          arg("variance").none(), arg("block_variance").none(), arg("out"), arg("threads"));
 }
 
 }  // namespace rirf::binding

@@ -100,9 +100,8 @@ inline Array from_cuda_interface(const char *name, nb::handle value, bool writte
     return found;
 }
 
-// The array behind an argument, with the wanted type and device; throws a named error otherwise.
-inline Array array_of(const char *name, nb::handle value, nb::dlpack::dtype dtype, int device_type,
-                      bool written) {
+// The array behind an argument, on the wanted device; throws a named error otherwise.
+inline Array array_on(const char *name, nb::handle value, int device_type, bool written) {
     Array found;
     if (nb::hasattr(value, "__cuda_array_interface__") && !nb::hasattr(value, "__dlpack__")) {
         found = from_cuda_interface(name, value, written);
@@ -132,16 +131,24 @@ inline Array array_of(const char *name, nb::handle value, nb::dlpack::dtype dtyp
                                                           "arrays on one GPU"))
                                   .c_str());
     }
-    if (found.dtype != dtype) {
-        throw nb::type_error((std::string(name) + ": got " + dtype_text(found.dtype) +
-                              ", expected " + dtype_text(dtype))
-                                 .c_str());
-    }
     if (found.dims > 5) {
         throw nb::value_error((std::string(name) + ": has " + std::to_string(found.dims) +
                                " axes, expected at most 4")
                                   .c_str());
     }
+    return found;
+}
+
+[[noreturn]] inline void bad_type(const char *name, const Array &array, const char *expected) {
+    const std::string got = dtype_text(array.dtype);
+    throw nb::type_error((std::string(name) + ": got " + got + ", expected " + expected).c_str());
+}
+
+// The same with the wanted type.
+inline Array array_of(const char *name, nb::handle value, nb::dlpack::dtype dtype, int device_type,
+                      bool written) {
+    const Array found = array_on(name, value, device_type, written);
+    if (found.dtype != dtype) bad_type(name, found, dtype_text(dtype).c_str());
     return found;
 }
 
@@ -188,6 +195,41 @@ public:
         view.width = a.shape[at + 1];
         view.stride_row = a.stride[at];
         view.stride_column = a.stride[at + 1];
+        return view;
+    }
+
+    rirf_frame frame(const char *name, nb::handle value, bool written) {
+        const Array a = array_of(name, value, nb::dtype<uint8_t>(), device_type_, written);
+        if (a.dims != 3 || a.shape[2] != 3) bad_shape(name, a, "(H, W, 3)");
+        rirf_frame view = {};
+        view.data = static_cast<uint8_t *>(a.data);
+        view.height = a.shape[0];
+        view.width = a.shape[1];
+        view.stride_row = a.stride[0];
+        view.stride_column = a.stride[1];
+        view.stride_channel = a.stride[2];
+        return view;
+    }
+
+    // `half`: whether float16 is offered.
+    rirf_planes planes(const char *name, nb::handle value, bool written, bool half = true) {
+        const Array a = array_on(name, value, device_type_, written);
+        const bool is_half = a.dtype == nb::dlpack::dtype{2, 16, 1};
+        if (a.dtype != nb::dtype<float>() && !(half && is_half)) {
+            bad_type(name, a, half ? "float32 or float16" : "float32");
+        }
+        const int at = a.dims - 3;
+        if ((at != 0 && at != 1) || a.shape[at] != 3 || (at == 1 && a.shape[0] != 1)) {
+            bad_shape(name, a, "(3, H, W) or (1, 3, H, W)");
+        }
+        rirf_planes view = {};
+        view.data = a.data;
+        view.type = is_half ? RIRF_FLOAT16 : RIRF_FLOAT32;
+        view.height = a.shape[at + 1];
+        view.width = a.shape[at + 2];
+        view.stride_plane = a.stride[at];
+        view.stride_row = a.stride[at + 1];
+        view.stride_column = a.stride[at + 2];
         return view;
     }
 

@@ -224,7 +224,6 @@ rirf_status check_record(const rirf_record &record, const rirf_image *image) {
         if (!wanted(*stage.view)) continue;
         RIRF_TRY(check_image(stage.name, stage.view, true));
         RIRF_TRY(check_like(stage.name, stage.view, "image", image));
-        RIRF_TRY(check_apart(stage.name, stage.view, "image", image));
     }
     const struct {
         const char *name;
@@ -249,7 +248,6 @@ extern "C" rirf_status rirf_degrade(const rirf_image *image, const rirf_recipe *
     RIRF_TRY(check_image("image", image, false));
     RIRF_TRY(check_image("out", out, true));
     RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_apart("out", out, "image", image));
     if (prior != nullptr) {
         RIRF_TRY(check_map("prior", prior, false));
         RIRF_TRY(check_like("prior", prior, "image", image));
@@ -258,6 +256,20 @@ extern "C" rirf_status rirf_degrade(const rirf_image *image, const rirf_recipe *
     RIRF_TRY(check_present(recipes, image->batch));
     Request request = {image, recipes, prior, out, {}, truth};
     if (record != nullptr) request.record = *record;
+    const rirf_record &kept = request.record;
+    const Used used[] = {
+        {"image", layout_of(*image), false},
+        {"prior", layout_of(prior != nullptr ? *prior : rirf_map{}), false},
+        {"out", layout_of(*out), true},
+        {"record.fog", layout_of(kept.fog), true},
+        {"record.shake", layout_of(kept.shake), true},
+        {"record.rain", layout_of(kept.rain), true},
+        {"record.noise", layout_of(kept.noise), true},
+        {"record.transmission", layout_of(kept.transmission), true},
+        {"record.mask", layout_of(kept.mask), true},
+        {"record.psf", layout_of(kept.psf, image->batch * RIRF_PSF_AREA), true},
+    };
+    RIRF_TRY(check_apart(used, static_cast<int>(sizeof used / sizeof used[0])));
     std::atomic<bool> failed{false};
     for_images(thread_count(threads), image->batch, [&](int64_t index, int inner) {
         Chain chain(request, index, inner);

@@ -1,8 +1,11 @@
 #include "common/pool.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -32,13 +35,15 @@ struct Job {
 class Pool {
 public:
     void run(int threads, Job *job) {
-        {
+        try {
             std::lock_guard<std::mutex> lock(mutex_);
-            while (static_cast<int>(workers_.size()) < threads - 1) {
-                workers_.emplace_back([this] { serve(); });
-                workers_.back().detach();
-            }
             jobs_.push_back(job);
+            while (workers_ < threads - 1) {
+                std::thread([this] { serve(); }).detach();
+                ++workers_;
+            }
+        } catch (const std::exception &) {
+            // No memory or no more threads: the caller goes on with the workers there are.
         }
         wake_.notify_all();
         job->work();
@@ -77,38 +82,44 @@ private:
     std::mutex mutex_;
     std::condition_variable wake_, done_;
     std::vector<Job *> jobs_;
-    std::vector<std::thread> workers_;
+    int workers_ = 0;
 };
+
+// More would only wait: a caller's number is a wish, and must not exhaust the machine.
+constexpr int THREADS_MAX = 256;
 
 // Never deleted: workers wait on it until the process ends. A child of a fork has none of its
 // threads and perhaps a locked mutex, so it makes its own.
 std::atomic<Pool *> current{nullptr};
 
-Pool &pool() {
+// nullptr when there is no memory for one.
+Pool *pool() {
     Pool *found = current.load();
-    if (found != nullptr) return *found;
+    if (found != nullptr) return found;
 #if !defined(_WIN32)
     static std::atomic<bool> registered{false};
     if (!registered.exchange(true)) {
         pthread_atfork(nullptr, nullptr, [] { current.store(nullptr); });
     }
 #endif
-    Pool *made = new Pool;
-    if (current.compare_exchange_strong(found, made)) return *made;
+    Pool *made = new (std::nothrow) Pool;
+    if (current.compare_exchange_strong(found, made)) return made;
     delete made;
-    return *found;
+    return found;
 }
 
 }  // namespace
 
 int thread_count(int requested) {
-    if (requested > 0) return requested;
+    if (requested > 0) return requested < THREADS_MAX ? requested : THREADS_MAX;
 #if defined(__linux__)
     cpu_set_t allowed;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return CPU_COUNT(&allowed);
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        return std::min(CPU_COUNT(&allowed), THREADS_MAX);
+    }
 #endif
     const unsigned found = std::thread::hardware_concurrency();
-    return found > 0 ? static_cast<int>(found) : 1;
+    return std::clamp(static_cast<int>(found), 1, THREADS_MAX);
 }
 
 void run_parallel(int threads, int64_t count, void (*body)(void *, int64_t), void *context) {
@@ -116,8 +127,14 @@ void run_parallel(int threads, int64_t count, void (*body)(void *, int64_t), voi
     job.body = body;
     job.context = context;
     job.count = count;
+    threads = static_cast<int>(std::min<int64_t>(threads, count));
     job.helpers = threads - 1;
-    pool().run(threads, &job);
+    Pool *found = pool();
+    if (found == nullptr) {
+        job.work();
+    } else {
+        found->run(threads, &job);
+    }
 }
 
 }  // namespace rirf

@@ -6,7 +6,7 @@
 
 namespace rirf {
 
-// Threads to use for a request: 0 or less means as many as the process may run on.
+// Threads to use for a request: 0 or less means as many as the process may run on; 256 at most.
 int thread_count(int requested);
 
 // Runs body(context, i) for i in [0, count) on up to `threads` threads and returns when all are done.

@@ -259,6 +259,8 @@ namespace rirf {
 extern const Rows RIRF_ROWS;
 const Rows RIRF_ROWS = {RIRF_ISA,      words,     normals,     hits,         transmission,
                         scatter_row,   unscatter_row, tap_row, streak_row,   saturate,
-                        noise_row,     variance_row,  clip_row, sum,         count_above};
+                        noise_row,     variance_row,  clip_row, sum,         count_above,
+                        bytes_to_planes<float>, bytes_to_planes<uint16_t>, planes_to_bytes<float>,
+                        planes_to_bytes<uint16_t>, blend<float>, blend<uint16_t>, refog, residual};
 
 }  // namespace rirf

@@ -54,9 +54,9 @@ struct Rows {
     // Fog over restored levels.
     void (*refog)(int64_t n, const uint8_t *bgr, const float *t, const float *light,
                   float *const *rgb);
-    // What a frame differs by from `rgb` and the shift (3, 256) of its levels: added to `sums`, three
-    // rows of n numbers; levels counted in `counts` (3, RESIDUAL_TABLES, 256). Returns the sum of
-    // squares.
+    // What a frame differs by from `rgb` and the shift (3, 256) of its levels: added to `sums`,
+    // three rows of n numbers; levels counted in `counts` (3, RESIDUAL_TABLES, 256). Returns the sum
+    // of squares.
     double (*residual)(int64_t n, const uint8_t *bgr, const float *const *rgb, const float *shift,
                        float *const *sums, uint32_t *counts);
 };

@@ -87,12 +87,27 @@ rirf_status check_like(const char *name, const rirf_image *image, const char *as
                        const rirf_image *as);
 rirf_status check_like(const char *name, const rirf_map *map, const char *as_name,
                        const rirf_image *as);
-// Fails when the memory that two views span overlaps.
-rirf_status check_apart(const char *name, const rirf_image *image, const char *other_name,
-                        const rirf_image *other);
+// Where the elements of an image, a map or a run of numbers lie; an axis it lacks has size 1.
+struct Layout {
+    uintptr_t data;
+    int64_t size[4], stride[4];
+};
+Layout layout_of(const rirf_image &image);
+Layout layout_of(const rirf_map &map);
+Layout layout_of(const float *run, int64_t count);
+// A view that a call uses, by its name in messages; without data it does not count.
+struct Used {
+    const char *name;
+    Layout layout;
+    bool written;
+};
+// Fails when a view that is written to shares an element with another.
+rirf_status check_apart(const Used *used, int count);
 // Fails when a written view overlaps an input other than by being the very same view.
 rirf_status check_same_or_apart(const char *name, const rirf_image *image, const char *other_name,
                                 const rirf_image *other);
+// How many recipes, truths or numbers a run holds.
+rirf_status check_count(int64_t count);
 // Ranges of the fields that an effect reads: of the given effects, or of those that are present.
 rirf_status check_recipes(const rirf_recipe *recipes, int64_t count, uint32_t effects);
 rirf_status check_present(const rirf_recipe *recipes, int64_t count);

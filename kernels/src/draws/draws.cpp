@@ -27,10 +27,7 @@ void aligned(uint64_t first, int64_t count, T *out, Blocks blocks_of) {
 }
 
 rirf_status check_run(const void *out, int64_t count) {
-    if (count < 0) {
-        return fail(RIRF_BAD_SHAPE, "count: got %lld, expected 0 or more",
-                    static_cast<long long>(count));
-    }
+    RIRF_TRY(check_count(count));
     if (out == nullptr && count > 0) return fail(RIRF_NULL_POINTER, "out: got NULL");
     return RIRF_OK;
 }
@@ -79,6 +76,7 @@ rirf_status rirf_normals(uint64_t seed, uint32_t stage, uint32_t stream, uint64_
 }
 
 rirf_status rirf_sample(const uint64_t *seeds, int64_t count, rirf_recipe *recipes) {
+    RIRF_TRY(check_count(count));
     if (seeds == nullptr) return fail(RIRF_NULL_POINTER, "seeds: got NULL");
     if (recipes == nullptr) return fail(RIRF_NULL_POINTER, "recipes: got NULL");
     for (int64_t i = 0; i < count; ++i) sample_recipe(seeds[i], &recipes[i]);

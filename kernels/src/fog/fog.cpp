@@ -23,6 +23,13 @@ rirf_status rirf_fog(const rirf_image *image, const rirf_map *prior, const rirf_
         RIRF_TRY(check_map("transmission", transmission, true));
         RIRF_TRY(check_like("transmission", transmission, "image", image));
     }
+    const Used used[] = {
+        {"image", layout_of(*image), false},
+        {"transmission", layout_of(transmission != nullptr ? *transmission : rirf_map{}), true},
+        {"prior", layout_of(*prior), false}};
+    RIRF_TRY(check_apart(used, 3));
+    const Used results[] = {used[1], used[2], {"out", layout_of(*out), true}};
+    RIRF_TRY(check_apart(results, 3));
     RIRF_TRY(check_recipes(recipes, image->batch, RIRF_FOG));
     const int64_t height = image->height, width = image->width;
     std::atomic<bool> failed{false};
@@ -71,6 +78,9 @@ rirf_status rirf_fog_invert(const rirf_image *image, const rirf_map *transmissio
     RIRF_TRY(check_like("transmission", transmission, "image", image));
     RIRF_TRY(check_like("out", out, "image", image));
     RIRF_TRY(check_same_or_apart("out", out, "image", image));
+    const Used used[] = {{"transmission", layout_of(*transmission), false},
+                         {"out", layout_of(*out), true}};
+    RIRF_TRY(check_apart(used, 2));
     if (light == nullptr) return fail(RIRF_NULL_POINTER, "light: got NULL");
     if (!(floor > 0.0 && floor <= 1.0)) {
         return fail(RIRF_BAD_VALUE, "floor: got %g, expected a number in (0, 1]", floor);

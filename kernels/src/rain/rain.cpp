@@ -142,6 +142,10 @@ rirf_status rirf_rain(const rirf_image *image, const rirf_recipe *recipes, const
     if (mask != nullptr) {
         RIRF_TRY(check_map("mask", mask, true));
         RIRF_TRY(check_like("mask", mask, "image", image));
+        const Used read[] = {{"image", layout_of(*image), false}, {"mask", layout_of(*mask), true}};
+        RIRF_TRY(check_apart(read, 2));
+        const Used written[] = {{"out", layout_of(*out), true}, read[1]};
+        RIRF_TRY(check_apart(written, 2));
     }
     RIRF_TRY(check_recipes(recipes, image->batch, RIRF_RAIN));
     return shower_rows(

@@ -60,6 +60,7 @@ rirf_status rirf_map_coverage(const rirf_map *map, double threshold, double *cov
 }
 
 rirf_status rirf_severities(const rirf_recipe *recipes, int64_t count, rirf_truth *truth) {
+    RIRF_TRY(check_count(count));
     if (recipes == nullptr) return fail(RIRF_NULL_POINTER, "recipes: got NULL");
     if (truth == nullptr) return fail(RIRF_NULL_POINTER, "truth: got NULL");
     for (int64_t i = 0; i < count; ++i) score(recipes[i].present, &truth[i]);

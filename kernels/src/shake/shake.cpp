@@ -52,6 +52,7 @@ extern "C" {
 
 rirf_status rirf_shake_kernels(const rirf_recipe *recipes, int64_t count, float *psf,
                                rirf_truth *truth) {
+    RIRF_TRY(check_count(count));
     if (psf == nullptr) return fail(RIRF_NULL_POINTER, "psf: got NULL");
     RIRF_TRY(check_recipes(recipes, count, RIRF_SHAKE));
     for (int64_t i = 0; i < count; ++i) {
@@ -73,8 +74,11 @@ rirf_status rirf_shake(const rirf_image *image, const float *psf, const rirf_ima
     RIRF_TRY(check_image("image", image, false));
     RIRF_TRY(check_image("out", out, true));
     RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_apart("out", out, "image", image));
     if (psf == nullptr) return fail(RIRF_NULL_POINTER, "psf: got NULL");
+    const Used used[] = {{"image", layout_of(*image), false},
+                         {"psf", layout_of(psf, image->batch * RIRF_PSF_AREA), false},
+                         {"out", layout_of(*out), true}};
+    RIRF_TRY(check_apart(used, 3));
     const int64_t height = image->height, width = image->width;
     std::atomic<bool> failed{false};
     for_images(thread_count(threads), image->batch, [&](int64_t index, int inner) {
