@@ -58,16 +58,19 @@ def native_calls(scene: Scene) -> dict[str, Call]:
     """Our calls on CUDA arrays, by group: buffers, workspace and stream are the caller's."""
     import torch
 
-    kernels = Native().kernels
-    recipes = kernels.recipes(len(scene.images), **scene.native_fields())
+    from rirf_kernels import cuda
+
+    recipes = cuda.to_device(Native().kernels.recipes(len(scene.images), **scene.native_fields()))
     images = torch.from_numpy(scene.images).cuda()
     priors = torch.from_numpy(scene.priors).cuda()
     out = torch.empty_like(images)
-    options = {"out": out, "stream": torch.cuda.current_stream().cuda_stream}
+    bytes_ = cuda.workspace_bytes(len(scene.images), *scene.size)
+    work = torch.empty(bytes_, dtype=torch.uint8, device="cuda")
+    stream = torch.cuda.current_stream()
     return {
-        "fog, GPU": lambda: kernels.fog(images, priors, recipes, **options),
-        "noise, GPU": lambda: kernels.noise(images, recipes, **options),
-        "chain, GPU": lambda: kernels.degrade(images, recipes, prior=priors, **options),
+        "fog, GPU": lambda: cuda.fog(images, priors, recipes, out, stream=stream),
+        "noise, GPU": lambda: cuda.noise(images, recipes, out, stream=stream),
+        "chain, GPU": lambda: cuda.degrade(images, recipes, out, work, prior=priors, stream=stream),
     }
 
 

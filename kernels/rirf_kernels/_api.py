@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rirf_kernels import _cpu
+import rirf_kernels._cpu as _cpu
 
 FOG, SHAKE, RAIN, NOISE = 1, 2, 4, 8
 """Bits of a recipe's ``present``."""
@@ -61,7 +62,7 @@ class BuildInfo(TypedDict):
 def build_info() -> BuildInfo:
     """ABI number, instruction set in use, and whether (and for what) the CUDA half was built."""
     try:
-        from rirf_kernels import _cuda
+        import rirf_kernels._cuda as _cuda
     except ImportError:
         architectures = ""
     else:
@@ -87,7 +88,7 @@ def recipes(count: int, **fields: Any) -> NDArray[np.void]:
     Raises:
         ValueError: an unknown field, or a value that does not fit.
     """
-    made = np.zeros(count, dtype=RECIPE)
+    made = np.zeros(_size("count", count), dtype=RECIPE)
     made["light"] = 1.0
     made["beta"] = 1.0
     made["steps"] = 8
@@ -101,10 +102,11 @@ def recipes(count: int, **fields: Any) -> NDArray[np.void]:
     return made
 
 
-def sample(seeds: int | Sequence[int] | NDArray[np.uint64]) -> NDArray[np.void]:
+def sample(seeds: int | Sequence[int] | NDArray[np.integer[Any]]) -> NDArray[np.void]:
     """Draw presence (each effect with probability 0.5) and every parameter from 64-bit seeds."""
-    flat = [seeds] if isinstance(seeds, int) else seeds
-    keys = np.array([int(seed) & 0xFFFFFFFFFFFFFFFF for seed in flat], dtype=np.uint64)
+    one = isinstance(seeds, int | np.integer) or not hasattr(seeds, "__iter__")
+    flat: Any = [seeds] if one else seeds
+    keys = np.array([_key("seeds", seed) for seed in flat], dtype=np.uint64)
     made = np.empty(keys.size, dtype=RECIPE)
     _cpu.sample(keys, made.view(np.uint8))
     return made
@@ -112,23 +114,58 @@ def sample(seeds: int | Sequence[int] | NDArray[np.uint64]) -> NDArray[np.void]:
 
 def words(seed: int, stage: int, stream: int, count: int, first: int = 0) -> NDArray[np.uint32]:
     """Philox 4x32-10 words ``first .. first + count - 1`` of a stage and stream, uint32."""
-    out = np.empty(count, dtype=np.uint32)
-    _cpu.words(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
+    out = np.empty(_size("count", count), dtype=np.uint32)
+    _cpu.words(_key("seed", seed), stage, stream, first, out)
     return out
 
 
 def uniforms(seed: int, stage: int, stream: int, count: int, first: int = 0) -> NDArray[np.float32]:
     """Uniform numbers in [0, 1), float32 (count,); equal to the bit on every machine."""
-    out = np.empty(count, dtype=np.float32)
-    _cpu.uniforms(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
+    out = np.empty(_size("count", count), dtype=np.float32)
+    _cpu.uniforms(_key("seed", seed), stage, stream, first, out)
     return out
 
 
 def normals(seed: int, stage: int, stream: int, count: int, first: int = 0) -> NDArray[np.float32]:
     """Standard normal numbers by Box-Muller, float32 (count,)."""
-    out = np.empty(count, dtype=np.float32)
-    _cpu.normals(seed & 0xFFFFFFFFFFFFFFFF, stage, stream, first, out)
+    out = np.empty(_size("count", count), dtype=np.float32)
+    _cpu.normals(_key("seed", seed), stage, stream, first, out)
     return out
+
+
+def _whole(name: str, value: Any) -> int:
+    try:
+        return operator.index(value)
+    except TypeError:
+        got = type(value).__name__
+        raise TypeError(f"{name}: got {got}, expected a whole number") from None
+
+
+def _key(name: str, seed: Any) -> int:
+    """A seed modulo 2^64."""
+    return _whole(name, seed) & 0xFFFFFFFFFFFFFFFF
+
+
+def _size(name: str, value: Any) -> int:
+    size = _whole(name, value)
+    if size < 0:
+        raise ValueError(f"{name}: got {size}, expected 0 or more")
+    return size
+
+
+def _shape(name: str, array: Any) -> tuple[int, ...]:
+    try:
+        return tuple(array.shape)
+    except (AttributeError, TypeError):
+        got = type(array).__name__
+        raise TypeError(f"{name}: got {got}, expected an array") from None
+
+
+def _colour(light: Any) -> NDArray[np.float64]:
+    try:
+        return np.ascontiguousarray(light, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"light: expected three numbers (R, G, B) an image, but {error}") from None
 
 
 def _batch(image: Any) -> int:
@@ -153,15 +190,26 @@ def dtype_name(dtype: np.dtype[np.void]) -> str:
 
 
 def _like(image: Any, out: Any) -> Any:
-    return np.empty(tuple(image.shape), dtype=np.float32) if out is None else out
+    return np.empty(_shape("image", image), dtype=np.float32) if out is None else out
+
+
+def _maps(recipes: NDArray[np.void], height: int, width: int, out: Any) -> Any:
+    """A map for each recipe: ``out`` if it fits, or a new array."""
+    shape = (recipes.size, _size("height", height), _size("width", width))
+    if out is None:
+        return np.empty(shape, dtype=np.float32)
+    if (got := _shape("out", out)) not in (shape, shape[1:] if shape[0] == 1 else shape):
+        raise ValueError(f"out: got the shape {got}, expected {shape}")
+    return out
 
 
 def prior(
     recipes: NDArray[np.void], height: int, width: int, *, out: Any = None, threads: int = 0
 ) -> Any:
     """The sampled street-like depth prior t0 of each recipe's seed, float32 (N, height, width)."""
-    made = np.empty((len(recipes), height, width), dtype=np.float32) if out is None else out
-    _cpu.prior(_bytes(recipes, RECIPE, "recipes"), made, threads)
+    raw = _bytes(recipes, RECIPE, "recipes")
+    made = _maps(recipes, height, width, out)
+    _cpu.prior(raw, made, threads)
     return made
 
 
@@ -223,17 +271,17 @@ def fog_invert(
         TypeError, ValueError: an argument is wrong; the message names it.
     """
     made = _like(image, out)
-    colour = np.ascontiguousarray(light, dtype=np.float64)
+    colour = _colour(light)
     _cpu.fog_invert(image, transmission, colour, floor, made, threads)
     return made
 
 
 def shake_kernels(recipes: NDArray[np.void]) -> tuple[NDArray[np.float32], NDArray[np.void]]:
     """Point-spread functions float32 (N, 31, 31), sum 1, and TRUTH (N,) with their moments."""
-    count = len(recipes)
-    psf = np.empty((count, PSF_SIZE, PSF_SIZE), dtype=np.float32)
-    truth = np.zeros(count, dtype=TRUTH)
-    _cpu.shake_kernels(_bytes(recipes, RECIPE, "recipes"), psf, truth.view(np.uint8))
+    raw = _bytes(recipes, RECIPE, "recipes")
+    psf = np.empty((recipes.size, PSF_SIZE, PSF_SIZE), dtype=np.float32)
+    truth = np.zeros(recipes.size, dtype=TRUTH)
+    _cpu.shake_kernels(raw, psf, truth.view(np.uint8))
     return psf, truth
 
 
@@ -264,9 +312,10 @@ def rain_mask(
     threads: int = 0,
 ) -> tuple[Any, NDArray[np.float64]]:
     """Streak masks in [0, 1], float32 (N, height, width), and the coverage of each."""
-    made = np.empty((len(recipes), height, width), dtype=np.float32) if out is None else out
-    covered = np.empty(len(recipes)) if coverage is None else coverage
-    _cpu.rain_mask(_bytes(recipes, RECIPE, "recipes"), made, covered, threads)
+    raw = _bytes(recipes, RECIPE, "recipes")
+    made = _maps(recipes, height, width, out)
+    covered = np.empty(recipes.size) if coverage is None else coverage
+    _cpu.rain_mask(raw, made, covered, threads)
     return made, covered
 
 
@@ -386,14 +435,16 @@ def degrade(
 
 def means(map: Any, *, threads: int = 0) -> NDArray[np.float64]:
     """Mean of each map (N, H, W) or (H, W), float64 (N,): the t_mean of a transmission."""
-    found = np.empty(int(map.shape[0]) if len(map.shape) == 3 else 1)
+    shape = _shape("map", map)
+    found = np.empty(shape[0] if len(shape) == 3 else 1)
     _cpu.map_means(map, found, threads)
     return found
 
 
 def coverage(map: Any, *, threshold: float = 0.1, threads: int = 0) -> NDArray[np.float64]:
     """Share of each map (N, H, W) or (H, W) above a threshold, float64 (N,)."""
-    found = np.empty(int(map.shape[0]) if len(map.shape) == 3 else 1)
+    shape = _shape("map", map)
+    found = np.empty(shape[0] if len(shape) == 3 else 1)
     _cpu.map_coverage(map, threshold, found, threads)
     return found
 
@@ -525,7 +576,7 @@ def residual(
         TypeError, ValueError: an argument is wrong; the message names it.
     """
     found = np.empty(4)
-    colour = np.ascontiguousarray(light, dtype=np.float64)
+    colour = _colour(light)
     _cpu.residual(
         frame, restored, transmission, colour, psf, shift, variance, block_variance, found, threads
     )

@@ -75,7 +75,7 @@ void fog_invert(nb::handle image, nb::handle transmission, nb::handle light, dou
     const rirf_image from = args.image("image", image, false);
     const rirf_map t = args.map("transmission", transmission, false);
     const rirf_image to = args.image("out", out, true);
-    const double *colour = args.run<double>("light", light, 3 * from.batch, false);
+    const double *colour = args.run<double>("light", light, 3 * from.batch, false, nullptr, {3});
     without_gil([&] { return rirf_fog_invert(&from, &t, colour, floor, &to, threads); });
 }
 
@@ -83,7 +83,7 @@ void shake_kernels(nb::handle recipes, nb::handle psf, nb::handle truth) {
     Arguments args(CPU);
     int64_t count = 0;
     const rirf_recipe *r = args.structures<rirf_recipe>("recipes", recipes, -1, false, &count);
-    float *to = args.run<float>("psf", psf, count * RIRF_PSF_AREA, true);
+    float *to = args.psf("psf", psf, count, true);
     rirf_truth *t = args.structures<rirf_truth>("truth", truth, count, true);
     without_gil([&] { return rirf_shake_kernels(r, count, to, t); });
 }
@@ -92,7 +92,7 @@ void shake(nb::handle image, nb::handle psf, nb::handle out, int threads) {
     Arguments args(CPU);
     const rirf_image from = args.image("image", image, false);
     const rirf_image to = args.image("out", out, true);
-    const float *kernels = args.run<float>("psf", psf, from.batch * RIRF_PSF_AREA, false);
+    const float *kernels = args.psf("psf", psf, from.batch, false);
     without_gil([&] { return rirf_shake(&from, kernels, &to, threads); });
 }
 
@@ -148,26 +148,11 @@ void degrade(nb::handle image, nb::handle recipes, nb::handle prior, nb::handle 
     rirf_map near = {};
     if (!prior.is_none()) near = args.map("prior", prior, false);
     rirf_record record = {};
-    const struct {
-        const char *key, *name;
-        rirf_image *view;
-    } slots[] = {{"fog", "stages['fog']", &record.fog},
-                 {"shake", "stages['shake']", &record.shake},
-                 {"rain", "stages['rain']", &record.rain},
-                 {"noise", "stages['noise']", &record.noise}};
-    size_t known = 0;
-    for (const auto &slot : slots) {
-        if (!stages.contains(slot.key)) continue;
-        ++known;
-        *slot.view = args.image(slot.name, stages[slot.key], true);
-    }
-    if (known != stages.size()) {
-        throw nb::value_error("stages: got an unknown key, expected fog, shake, rain or noise");
-    }
+    args.stages(stages, &record);
     if (!transmission.is_none()) record.transmission = args.map("transmission", transmission, true);
     if (!mask.is_none()) record.mask = args.map("mask", mask, true);
     if (!psf.is_none()) {
-        record.psf = args.run<float>("psf", psf, from.batch * RIRF_PSF_AREA, true);
+        record.psf = args.psf("psf", psf, from.batch, true);
     }
     rirf_truth *t =
         truth.is_none() ? nullptr : args.structures<rirf_truth>("truth", truth, from.batch, true);
@@ -233,7 +218,7 @@ void residual(nb::handle frame, nb::handle restored, nb::handle transmission, nb
     constexpr int64_t entries = 3 * 256;
     rirf_model model = {};
     for (int c = 0; c < 3; ++c) model.light[c] = colour[c];
-    if (!psf.is_none()) model.psf = args.run<float>("psf", psf, RIRF_PSF_AREA, false);
+    if (!psf.is_none()) model.psf = args.psf("psf", psf, 1, false);
     model.shift = args.run<float>("shift", shift, entries, false);
     model.variance = args.run<float>("variance", variance, entries, false);
     model.block_variance = args.run<float>("block_variance", block_variance, entries, false);

@@ -6,6 +6,7 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
 
+#include <initializer_list>
 #include <string>
 
 #include "rirf_kernels.h"
@@ -41,8 +42,9 @@ inline std::string dtype_text(nb::dlpack::dtype dtype) {
 inline nb::builtin_exception not_an_array(const char *name, nb::handle value) {
     const std::string got = nb::cast<std::string>(nb::type_name(value.type()));
     return nb::type_error((std::string(name) + ": got " + got +
-                           ", expected an array (NumPy, or anything with __dlpack__ or "
-                           "__cuda_array_interface__)")
+                           ", which shares no memory; expected an array (NumPy, or anything with "
+                           "__dlpack__ or __cuda_array_interface__) in the machine's byte order, "
+                           "its strides whole elements")
                               .c_str());
 }
 
@@ -72,7 +74,11 @@ inline Array from_cuda_interface(const char *name, nb::handle value, bool writte
     found.owner = nb::borrow<nb::object>(value);
     found.data = reinterpret_cast<void *>(nb::cast<uintptr_t>(memory[0]));
     found.dims = static_cast<int>(shape.size());
+#if defined(RIRF_HOST_RUN)
+    found.device_type = nb::device::cpu::value;
+#else
     found.device_type = nb::device::cuda::value;
+#endif
     if (written && nb::cast<bool>(memory[1])) {
         throw nb::value_error((std::string(name) + ": is read-only, expected writable").c_str());
     }
@@ -233,14 +239,15 @@ public:
         return view;
     }
 
-    // A contiguous run of numbers; `count` < 0 accepts any length.
+    // A contiguous run of numbers; `count` < 0 accepts any length. `tail`: its last axes.
     template <typename T>
-    T *run(const char *name, nb::handle value, int64_t count, bool written, int64_t *found = nullptr) {
+    T *run(const char *name, nb::handle value, int64_t count, bool written,
+           int64_t *found = nullptr, std::initializer_list<int64_t> tail = {}) {
         const Array a = array_of(name, value, nb::dtype<T>(), device_type_, written);
         int64_t total = 1, dense = 1;
         bool contiguous = true;
         for (int i = a.dims - 1; i >= 0; --i) {
-            contiguous = contiguous && (a.shape[i] == 1 || a.stride[i] == dense);
+            contiguous = contiguous && (a.shape[i] <= 1 || a.stride[i] == dense);
             dense *= a.shape[i];
             total *= a.shape[i];
         }
@@ -248,11 +255,29 @@ public:
             throw nb::value_error(
                 (std::string(name) + ": is not contiguous, expected C order").c_str());
         }
-        if (count >= 0 && total != count) {
-            bad_shape(name, a, (std::to_string(count) + " numbers in all").c_str());
+        bool fits = count < 0 || total == count;
+        int axis = a.dims - static_cast<int>(tail.size());
+        fits = fits && axis >= 0;
+        for (const int64_t size : tail) fits = fits && a.shape[axis++] == size;
+        if (!fits) {
+            std::string expected = std::to_string(count) + " numbers in all";
+            if (tail.size() != 0) expected += ", the last axes";
+            for (const int64_t size : tail) expected += " " + std::to_string(size);
+            bad_shape(name, a, expected.c_str());
+        }
+        if (reinterpret_cast<uintptr_t>(a.data) % alignof(T) != 0) {
+            throw nb::value_error((std::string(name) + ": lies at an odd address, expected one that "
+                                                       "is a multiple of its type's size")
+                                      .c_str());
         }
         if (found != nullptr) *found = total;
         return static_cast<T *>(a.data);
+    }
+
+    // Point-spread functions, 31 x 31 for each image.
+    float *psf(const char *name, nb::handle value, int64_t batch, bool written) {
+        return run<float>(name, value, batch * RIRF_PSF_AREA, written, nullptr,
+                          {RIRF_PSF_SIZE, RIRF_PSF_SIZE});
     }
 
     // Structures handed over as bytes: recipes and truths.
@@ -269,8 +294,32 @@ public:
                                    " bytes, one for each image")
                                       .c_str());
         }
+        if (reinterpret_cast<uintptr_t>(data) % alignof(T) != 0) {
+            throw nb::value_error(
+                (std::string(name) + ": lies at an odd address, expected a multiple of 8").c_str());
+        }
         if (found != nullptr) *found = bytes / size;
         return reinterpret_cast<T *>(data);
+    }
+
+    // The images of a dictionary that are to receive the frame after a stage.
+    void stages(const nb::dict &wanted, rirf_record *record) {
+        const struct {
+            const char *key, *name;
+            rirf_image *view;
+        } slots[] = {{"fog", "stages['fog']", &record->fog},
+                     {"shake", "stages['shake']", &record->shake},
+                     {"rain", "stages['rain']", &record->rain},
+                     {"noise", "stages['noise']", &record->noise}};
+        size_t known = 0;
+        for (const auto &slot : slots) {
+            if (!wanted.contains(slot.key)) continue;
+            ++known;
+            *slot.view = image(slot.name, wanted[slot.key], true);
+        }
+        if (known != wanted.size()) {
+            throw nb::value_error("stages: got an unknown key, expected fog, shake, rain or noise");
+        }
     }
 
 private:

@@ -8,7 +8,9 @@ namespace rirf {
 constexpr float TRANSMISSION_FLOOR = 0.05f;
 
 RIRF_HD float transmission_of(float prior, float beta) {
-    return clamp(power_of_share(prior, beta), TRANSMISSION_FLOOR, 1.0f);
+    // 0^beta is 0 for the smallest beta too, where power_of_share makes of it what it makes of 2^-126.
+    const float t = clamp(power_of_share(prior, beta), TRANSMISSION_FLOOR, 1.0f);
+    return prior > 0.0f ? t : TRANSMISSION_FLOOR;
 }
 
 RIRF_HD float scatter(float value, float t, float light) { return value * t + light * (1.0f - t); }

@@ -17,6 +17,12 @@ struct Moments {
     double direction_deg, length_px, energy, rms_px;
 };
 
+// Weight of a moment of the exposure, which lasts from 0 to 1.
+RIRF_HD double exposure_weight(double time) {
+    const double place = (time - 0.5) / EXPOSURE_SIGMA;
+    return exp(-0.5 * place * place);
+}
+
 // Calls visit(x, y, weight) for the walk's points in order, weights not yet normalised.
 template <typename Visit>
 RIRF_HD void walk(uint64_t seed, int32_t steps, double step_px, Visit visit) {
@@ -31,9 +37,8 @@ RIRF_HD void walk(uint64_t seed, int32_t steps, double step_px, Visit visit) {
         const int32_t points = step < steps ? WALK_SUBSTEPS : 1;
         for (int32_t k = 0; k < points; ++k) {
             const double share = static_cast<double>(k) / WALK_SUBSTEPS;
-            const double time = (step + share) / steps;
-            const double place = (time - 0.5) / EXPOSURE_SIGMA;
-            visit(x + (next_x - x) * share, y + (next_y - y) * share, exp(-0.5 * place * place));
+            visit(x + (next_x - x) * share, y + (next_y - y) * share,
+                  exposure_weight((step + share) / steps));
         }
         x = next_x;
         y = next_y;
@@ -77,8 +82,22 @@ RIRF_HD void shake_kernel(uint64_t seed, int32_t steps, double step_px, float *p
     for (int32_t i = 0; i < RIRF_PSF_AREA; ++i) psf[i] = static_cast<float>(grid[i] / total);
 }
 
-// Second moments about the centroid: direction of the first eigenvector (counter-clockwise on the
-// screen, [0, 180)), length sqrt(lambda_1), energy ||k||_2, r_rms = sqrt(lambda_1 + lambda_2).
+// From the second moments about the centroid and the sum of squares: direction of the first
+// eigenvector (counter-clockwise on the screen, [0, 180)), length sqrt(lambda_1), energy ||k||_2,
+// r_rms = sqrt(lambda_1 + lambda_2).
+RIRF_HD Moments moments_of(double mxx, double myy, double mxy, double square) {
+    const double centre = (mxx + myy) / 2, spread = hypot((mxx - myy) / 2, mxy);
+    // Image rows grow downwards: the minus sign makes the angle counter-clockwise on the screen.
+    double direction = 0.5 * atan2(-2 * mxy, mxx - myy) * (180.0 / 3.14159265358979323846);
+    direction = direction < 0.0 ? direction + 180.0 : direction;
+    Moments m;
+    m.direction_deg = direction < 180.0 ? direction : 0.0;
+    m.length_px = centre + spread > 0.0 ? sqrt(centre + spread) : 0.0;
+    m.energy = sqrt(square);
+    m.rms_px = mxx + myy > 0.0 ? sqrt(mxx + myy) : 0.0;
+    return m;
+}
+
 RIRF_HD Moments shake_moments(const float *psf) {
     double mass = 0.0, mean_x = 0.0, mean_y = 0.0, square = 0.0;
     for (int32_t i = 0; i < RIRF_PSF_AREA; ++i) {
@@ -98,19 +117,7 @@ RIRF_HD Moments shake_moments(const float *psf) {
         myy += k * dy * dy;
         mxy += k * dx * dy;
     }
-    mxx /= mass;
-    myy /= mass;
-    mxy /= mass;
-    const double centre = (mxx + myy) / 2, spread = hypot((mxx - myy) / 2, mxy);
-    // Image rows grow downwards: the minus sign makes the angle counter-clockwise on the screen.
-    double direction = 0.5 * atan2(-2 * mxy, mxx - myy) * (180.0 / 3.14159265358979323846);
-    direction = direction < 0.0 ? direction + 180.0 : direction;
-    Moments m;
-    m.direction_deg = direction < 180.0 ? direction : 0.0;
-    m.length_px = centre + spread > 0.0 ? sqrt(centre + spread) : 0.0;
-    m.energy = sqrt(square);
-    m.rms_px = mxx + myy > 0.0 ? sqrt(mxx + myy) : 0.0;
-    return m;
+    return moments_of(mxx / mass, myy / mass, mxy / mass, square);
 }
 
 // clip(r_rms / 15 * 99 + 1, 1, 100).

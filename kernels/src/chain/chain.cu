@@ -1,0 +1,203 @@
+// The whole chain on CUDA. Rain, noise and the clip pass over the frame once; so does fog, unless the
+// frame is shaken: a blur needs its neighbours, so those frames are fogged into the workspace first.
+// Which effects an image has is known on the device only: launches go over the batch, and the threads
+// of images without the effect leave.
+#include "common/view.h"
+#include "common/workspace.cuh"
+#include "depth/depth.cuh"
+#include "fog/fog.cuh"
+#include "noise/noise.cuh"
+#include "rain/rain.cuh"
+#include "severity/severity.h"
+#include "shake/shake.cuh"
+
+namespace rirf {
+namespace cuda {
+
+struct Stages {
+    Image fog, shake, rain, noise;
+    Map transmission, mask;
+};
+
+RIRF_KERNEL begin_kernel(const rirf_recipe *recipes, int64_t count, rirf_truth *truth) {
+    const int64_t index = work_item();
+    if (index >= count) return;
+    neutral(&truth[index]);
+    // A mean is added up from nothing.
+    if ((recipes[index].present & RIRF_FOG) != 0) truth[index].transmission_mean = 0.0;
+}
+
+RIRF_KERNEL end_kernel(const rirf_recipe *recipes, int64_t count, const float *psf,
+                       rirf_truth *truth) {
+    const int64_t index = work_item();
+    if (index >= count) return;
+    if ((recipes[index].present & RIRF_SHAKE) != 0) {
+        const Moments m = shake_moments(psf + index * RIRF_PSF_AREA);
+        truth[index].direction_deg = m.direction_deg;
+        truth[index].blur_length_px = m.length_px;
+        truth[index].energy = m.energy;
+        truth[index].rms_px = m.rms_px;
+    }
+    score(recipes[index].present, &truth[index]);
+}
+
+// Fogs four pixels, if there is fog, and adds their transmission up. The whole warp calls it.
+RIRF_DEVICE void fog_step(const rirf_recipe &recipe, const Map &prior, const Stages &stages,
+                          int64_t index, int64_t first, int64_t count, int64_t pixels, float *value,
+                          rirf_truth *truth) {
+    float t[4] = {1.0f, 1.0f, 1.0f, 1.0f};
+    if ((recipe.present & RIRF_FOG) != 0) {
+        double sum = 0.0;
+        if (count > 0) {
+            load(prior, index, first, count, t);
+            sum = transmit(recipe, count, t);
+            scatter_quad(recipe, t, value);
+            store(stages.fog, index, first, count, value);
+        }
+        add_up(sum / static_cast<double>(pixels), &truth->transmission_mean);
+    }
+    if (count > 0) store(stages.transmission, index, first, count, t);
+}
+
+// For shaken frames: fogged, into the workspace.
+RIRF_KERNEL before_shake_kernel(Image image, const rirf_recipe *recipes, Map prior, Stages stages,
+                                Image fogged, rirf_truth *truths) {
+    const int64_t index = image_item(), first = work_item() * QUAD;
+    const rirf_recipe &recipe = recipes[index];
+    if ((recipe.present & RIRF_SHAKE) == 0) return;
+    const int64_t pixels = image.view.height * image.view.width;
+    const int64_t count = quad_count(first, pixels);
+    float value[12] = {};
+    if (count > 0) load(image, index, first, count, value);
+    fog_step(recipe, prior, stages, index, first, count, pixels, value, &truths[index]);
+    if (count > 0) store(fogged, index, first, count, value);
+}
+
+// Everything but the blur. A shaken frame lies in `out` already, blurred.
+RIRF_KERNEL finish_kernel(Image image, const rirf_recipe *recipes, Map prior, const float *masks,
+                          Stages stages, Image out, rirf_truth *truths) {
+    const int64_t index = image_item(), first = work_item() * QUAD;
+    const rirf_recipe &recipe = recipes[index];
+    rirf_truth &truth = truths[index];
+    const int64_t pixels = image.view.height * image.view.width;
+    const int64_t count = quad_count(first, pixels);
+    float value[12] = {};
+    if ((recipe.present & RIRF_SHAKE) != 0) {
+        if (count > 0) {
+            load(out, index, first, count, value);
+            store(stages.shake, index, first, count, value);
+        }
+    } else {
+        if (count > 0) load(image, index, first, count, value);
+        fog_step(recipe, prior, stages, index, first, count, pixels, value, &truth);
+    }
+    float m[4] = {};
+    if ((recipe.present & RIRF_RAIN) != 0) {
+        double covered = 0.0;
+        if (count > 0) {
+            for (int64_t k = 0; k < count; ++k) m[k] = masks[index * pixels + first + k];
+            covered = saturate_quad(count, m);
+            streak_quad(recipe, m, value);
+            store(stages.rain, index, first, count, value);
+        }
+        add_up(covered / static_cast<double>(pixels), &truth.coverage);
+    }
+    if (count > 0) store(stages.mask, index, first, count, m);
+    if ((recipe.present & RIRF_NOISE) != 0) {
+        double sum = 0.0;
+        if (count > 0) {
+            sum = variance_quad(recipe, count, value);
+            noise_quad(recipe, first, value);
+            store(stages.noise, index, first, count, value);
+        }
+        add_up(sum / (3.0 * static_cast<double>(pixels)), &truth.variance);
+    }
+    for (int i = 0; i < 12; ++i) value[i] = clamp(value[i], 0.0f, 1.0f);
+    if (count > 0) store(out, index, first, count, value);
+}
+
+static rirf_map dense_map(float *data, const rirf_image &like) {
+    return {data, like.batch, like.height, like.width, like.height * like.width, like.width, 1};
+}
+
+static rirf_image dense_image(float *data, const rirf_image &like) {
+    return {data,
+            like.batch,
+            like.height,
+            like.width,
+            3 * like.height * like.width,
+            3 * like.width,
+            3,
+            1};
+}
+
+static rirf_status check_record(const rirf_record &record, const rirf_image *image) {
+    const rirf_image *const stages[] = {&record.fog, &record.shake, &record.rain, &record.noise};
+    const char *const names[] = {"record.fog", "record.shake", "record.rain", "record.noise"};
+    for (int k = 0; k < 4; ++k) {
+        if (stages[k]->data == nullptr) continue;
+        RIRF_TRY(check_image(names[k], stages[k], true));
+        RIRF_TRY(check_like(names[k], stages[k], "image", image));
+    }
+    if (record.transmission.data != nullptr) {
+        RIRF_TRY(check_map("record.transmission", &record.transmission, true));
+        RIRF_TRY(check_like("record.transmission", &record.transmission, "image", image));
+    }
+    if (record.mask.data != nullptr) {
+        RIRF_TRY(check_map("record.mask", &record.mask, true));
+        RIRF_TRY(check_like("record.mask", &record.mask, "image", image));
+    }
+    return RIRF_OK;
+}
+
+}  // namespace cuda
+}  // namespace rirf
+
+using namespace rirf;
+
+extern "C" rirf_status rirf_cuda_degrade(const rirf_image *image, const rirf_recipe *recipes,
+                                         const rirf_map *prior, const rirf_image *out,
+                                         const rirf_record *record, rirf_truth *truth,
+                                         void *workspace, size_t workspace_bytes, void *stream) {
+    RIRF_TRY(check_image("image", image, false));
+    RIRF_TRY(check_image("out", out, true));
+    RIRF_TRY(check_like("out", out, "image", image));
+    const Used used[] = {{"image", layout_of(*image), false}, {"out", layout_of(*out), true}};
+    RIRF_TRY(check_apart(used, 2));
+    if (prior != nullptr) {
+        RIRF_TRY(check_map("prior", prior, false));
+        RIRF_TRY(check_like("prior", prior, "image", image));
+    }
+    const rirf_record kept = record == nullptr ? rirf_record{} : *record;
+    RIRF_TRY(cuda::check_record(kept, image));
+    if (recipes == nullptr) return fail(RIRF_NULL_POINTER, "recipes: got NULL");
+    const int64_t batch = image->batch, height = image->height, width = image->width;
+    cuda::Workspace w;
+    RIRF_TRY(cuda::divide_checked(workspace, workspace_bytes, batch, height, width, &w));
+    if (truth == nullptr) truth = w.truth;
+    float *const psf = kept.psf == nullptr ? w.psf : kept.psf;
+
+    const cuda::Grid images = {batch, 1}, quads = cuda::quads(height * width, batch);
+    const cuda::Image from = cuda::image_of(*image), to = cuda::image_of(*out);
+    const cuda::Stages stages = {
+        cuda::image_of(kept.fog),         cuda::image_of(kept.shake), cuda::image_of(kept.rain),
+        cuda::image_of(kept.noise),       cuda::map_of(kept.transmission),
+        cuda::map_of(kept.mask)};
+    RIRF_TRY(cuda::launch(cuda::begin_kernel, images, stream, recipes, batch, truth));
+    rirf_map near = cuda::dense_map(w.near, *image);
+    if (prior == nullptr) {
+        RIRF_TRY(cuda::sample_prior(recipes, RIRF_FOG, near, w, stream));
+    } else {
+        near = *prior;
+    }
+    RIRF_TRY(cuda::make_kernels(recipes, RIRF_SHAKE, batch, psf, w.taps, nullptr, stream));
+    const rirf_image fogged = cuda::dense_image(w.image, *image);
+    RIRF_TRY(cuda::launch(cuda::before_shake_kernel, quads, stream, from, recipes,
+                          cuda::map_of(near), stages, cuda::image_of(fogged), truth));
+    RIRF_TRY(cuda::convolve(fogged, w.taps, recipes, RIRF_SHAKE, *out, stream));
+    RIRF_TRY(cuda::splat_rain(recipes, RIRF_RAIN, batch, height, width, w.stamp, w.map, stream));
+    RIRF_TRY(cuda::launch(cuda::finish_kernel, quads, stream, from, recipes, cuda::map_of(near),
+                          static_cast<const float *>(w.map), stages, to, truth));
+    return cuda::launch(cuda::end_kernel, images, stream, recipes, batch,
+                        static_cast<const float *>(psf), truth);
+}

@@ -1,0 +1,64 @@
+#include "noise/noise.cuh"
+
+#include "common/view.h"
+#include "common/workspace.cuh"
+
+namespace rirf {
+namespace cuda {
+
+// Without `out`, only the variances are measured.
+RIRF_KERNEL noise_kernel(Image image, const rirf_recipe *recipes, Image out, double *variances) {
+    const int64_t index = image_item(), first = work_item() * QUAD;
+    const int64_t pixels = image.view.height * image.view.width;
+    const int64_t count = quad_count(first, pixels);
+    double sum = 0.0;
+    if (count > 0) {
+        const rirf_recipe &recipe = recipes[index];
+        float value[12] = {};
+        load(image, index, first, count, value);
+        sum = variance_quad(recipe, count, value);
+        if (out.view.data != nullptr) {
+            noise_quad(recipe, first, value);
+            store(out, index, first, count, value);
+        }
+    }
+    if (variances != nullptr) {
+        add_up(sum / (3.0 * static_cast<double>(pixels)), &variances[index]);
+    }
+}
+
+static rirf_status run_noise(const rirf_image &image, const rirf_recipe *recipes,
+                             const rirf_image &out, double *variances, void *stream) {
+    if (recipes == nullptr) return fail(RIRF_NULL_POINTER, "recipes: got NULL");
+    RIRF_TRY(check_batch(image.batch, image.height, image.width));
+    if (variances != nullptr) {
+        RIRF_TRY(clear(variances, static_cast<size_t>(image.batch) * sizeof(double), stream));
+    }
+    return launch(noise_kernel, quads(image.height * image.width, image.batch), stream,
+                  image_of(image), recipes, image_of(out), variances);
+}
+
+}  // namespace cuda
+}  // namespace rirf
+
+using namespace rirf;
+
+extern "C" {
+
+rirf_status rirf_cuda_noise(const rirf_image *image, const rirf_recipe *recipes,
+                            const rirf_image *out, double *variances, void *stream) {
+    RIRF_TRY(check_image("image", image, false));
+    RIRF_TRY(check_image("out", out, true));
+    RIRF_TRY(check_like("out", out, "image", image));
+    RIRF_TRY(check_same_or_apart("out", out, "image", image));
+    return cuda::run_noise(*image, recipes, *out, variances, stream);
+}
+
+rirf_status rirf_cuda_noise_variances(const rirf_image *image, const rirf_recipe *recipes,
+                                      double *variances, void *stream) {
+    RIRF_TRY(check_image("image", image, false));
+    if (variances == nullptr) return fail(RIRF_NULL_POINTER, "variances: got NULL");
+    return cuda::run_noise(*image, recipes, rirf_image{}, variances, stream);
+}
+
+}  // extern "C"
