@@ -1,4 +1,5 @@
-# Needs python3 (3.10 or newer, with venv), gcc and make; everything else is installed into VENV.
+# Needs python3 (3.10 or newer, with venv), gcc and make; everything else is installed into VENV. The
+# native kernels are built where a C++ compiler is found, their CUDA half where nvcc is.
 
 VENV   ?= .venv
 PYTHON ?= python3
@@ -10,9 +11,16 @@ ARGS   ?=
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.rirf-installed
 
+CXX  ?= g++
+NVCC := $(or $(shell command -v nvcc 2>/dev/null),$(wildcard /usr/local/cuda/bin/nvcc))
+KERNELS         := $(VENV)/.rirf-kernels-installed
+KERNELS_SOURCES := $(shell find kernels -type f -not -path 'kernels/build/*' -not -name '*.md')
+# What tests and type checks want of the kernels: nothing where they cannot be built.
+KERNELS_IF_ANY  := $(if $(shell command -v $(CXX) 2>/dev/null),kernels)
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test lint format types bench eval gpu-check clean
+.PHONY: help venv kernels demo test lint format types bench eval gpu-check clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -32,10 +40,21 @@ $(STAMP): pyproject.toml constraints.txt
 	@"$(BIN)/python" -m pip install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch "$@"
 
+kernels: $(KERNELS)  ## Build and install the native kernels (CUDA too where nvcc is found)
+	@"$(BIN)/python" -c 'import rirf_kernels; b = rirf_kernels.build_info(); \
+	  print("[kernels] installed: CPU (%s), CUDA %s" % (b["isa"], b["cuda_architectures"] or "not built"))'
+
+# Each environment has a build folder of its own: what is in it names the environment's tools.
+$(KERNELS): $(STAMP) $(KERNELS_SOURCES)
+	@echo '[kernels] $(CXX): $(or $(shell command -v $(CXX) 2>/dev/null),not found); nvcc: $(or $(NVCC),not found)'
+	@command -v $(CXX) >/dev/null 2>&1 || { echo '[kernels] needs a C++ compiler: install g++, or name yours with CXX=' >&2; exit 2; }
+	@CXX='$(CXX)' "$(BIN)/python" -m pip install -qq --no-deps --config-settings=build-dir='$(abspath $(VENV))/kernels-build' ./kernels
+	@touch "$@"
+
 demo: venv  ## Degrade and restore a packaged photo, or restore yours: make demo SRC=photo.jpg
 	@"$(BIN)/python" -m rirf.demo $(if $(SRC),"$(SRC)") -o demo
 
-test: venv  ## Run the tests
+test: venv $(KERNELS_IF_ANY)  ## Run the tests
 	@echo '[test] pytest $(ARGS)'
 	@"$(BIN)/python" -m pytest $(ARGS)
 
@@ -49,7 +68,7 @@ format: venv  ## Mend what ruff can mend
 	@"$(BIN)/ruff" check --fix .
 	@"$(BIN)/ruff" format .
 
-types: venv  ## Check types (mypy, strict)
+types: venv $(KERNELS_IF_ANY)  ## Check types (mypy, strict)
 	@echo '[types] mypy'
 	@"$(BIN)/mypy"
 
@@ -68,5 +87,5 @@ gpu-check: venv  ## Run the tests that need a GPU, and say why any was skipped
 # Runs and data are somebody's work and stay; so does the environment, which is slow to make again.
 clean:  ## Remove caches, builds and demo pictures
 	@echo '[clean] caches, dist/, demo/'
-	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo
-	@find sdk export training benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo kernels/build
+	@find sdk export training kernels benchmarks tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
