@@ -80,9 +80,12 @@ eval: venv  ## Run the evaluation protocol: make eval DATA=folder [LIMIT=n]
 	@mkdir -p runs
 	@"$(BIN)/rirf" eval --data "$(DATA)" --protocol v1 --json runs/eval-v1.json $(if $(LIMIT),--limit $(LIMIT)) $(ARGS)
 
-gpu-check: venv  ## Run the tests that need a GPU, and say why any was skipped
+gpu-check: venv $(KERNELS_IF_ANY)  ## Check and measure on the GPU, and say why anything was skipped
 	@echo '[gpu-check] pytest -m gpu -rs'
 	@"$(BIN)/python" -m pytest -m gpu -rs $(ARGS)
+	@echo '[gpu-check] benchmarks/degradation.py --device cuda'
+	@mkdir -p runs
+	@"$(BIN)/python" benchmarks/degradation.py --device cuda --json runs/degradation-gpu.json
 
 # Runs and data are somebody's work and stay; so does the environment, which is slow to make again.
 clean:  ## Remove caches, builds and demo pictures
