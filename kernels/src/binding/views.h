@@ -109,7 +109,10 @@ inline Array from_cuda_interface(const char *name, nb::handle value, bool writte
 // The array behind an argument, on the wanted device; throws a named error otherwise.
 inline Array array_on(const char *name, nb::handle value, int device_type, bool written) {
     Array found;
-    if (nb::hasattr(value, "__cuda_array_interface__") && !nb::hasattr(value, "__dlpack__")) {
+    // On CUDA the older protocol comes first where both are there: asked for DLPack, a library may
+    // make streams wait for each other, which a stream under capture does not allow.
+    const bool interface = nb::hasattr(value, "__cuda_array_interface__");
+    if (interface && (device_type != nb::device::cpu::value || !nb::hasattr(value, "__dlpack__"))) {
         found = from_cuda_interface(name, value, written);
     } else if (written) {
         nb::ndarray<> array;

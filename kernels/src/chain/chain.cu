@@ -27,55 +27,61 @@ RIRF_KERNEL begin_kernel(const rirf_recipe *recipes, int64_t count, rirf_truth *
     if ((recipes[index].present & RIRF_FOG) != 0) truth[index].transmission_mean = 0.0;
 }
 
-RIRF_KERNEL end_kernel(const rirf_recipe *recipes, int64_t count, const float *psf,
+RIRF_KERNEL end_kernel(const rirf_recipe *recipes, int64_t count, double pixels,
                        rirf_truth *truth) {
     const int64_t index = work_item();
     if (index >= count) return;
-    if ((recipes[index].present & RIRF_SHAKE) != 0) {
-        const Moments m = shake_moments(psf + index * RIRF_PSF_AREA);
-        truth[index].direction_deg = m.direction_deg;
-        truth[index].blur_length_px = m.length_px;
-        truth[index].energy = m.energy;
-        truth[index].rms_px = m.rms_px;
-    }
+    truth[index].coverage /= pixels;  // a count so far, which is exact
     score(recipes[index].present, &truth[index]);
 }
 
-// Fogs four pixels, if there is fog, and adds their transmission up. The whole warp calls it.
-RIRF_DEVICE void fog_step(const rirf_recipe &recipe, const Map &prior, const Stages &stages,
-                          int64_t index, int64_t first, int64_t count, int64_t pixels, float *value,
-                          rirf_truth *truth) {
+// Where the prior comes from: a map of the caller's, or without one the sampled rows.
+struct Near {
+    Map map;
+    PriorRows rows;
+};
+
+// Fogs four pixels, if there is fog, and adds their transmission up. The whole block calls it.
+RIRF_DEVICE void fog_step(const rirf_recipe &recipe, const Near &near, const Stages &stages,
+                          int64_t index, int64_t first, int64_t count, const rirf_image &image,
+                          float *value, rirf_truth *truth) {
     float t[4] = {1.0f, 1.0f, 1.0f, 1.0f};
     if ((recipe.present & RIRF_FOG) != 0) {
-        double sum = 0.0;
+        float sum = 0.0f;
         if (count > 0) {
-            load(prior, index, first, count, t);
+            if (near.map.view.data != nullptr) {
+                load(near.map, index, first, count, t);
+            } else {
+                prior_quad(near.rows, index, image.height, image.width, first, count, t);
+            }
             sum = transmit(recipe, count, t);
             scatter_quad(recipe, t, value);
             store(stages.fog, index, first, count, value);
         }
-        add_up(sum / static_cast<double>(pixels), &truth->transmission_mean);
+        const double pixels = static_cast<double>(image.height * image.width);
+        add_block(sum, 1.0 / pixels, &truth->transmission_mean);
     }
     if (count > 0) store(stages.transmission, index, first, count, t);
 }
 
-// For shaken frames: fogged, into the workspace.
-RIRF_KERNEL before_shake_kernel(Image image, const rirf_recipe *recipes, Map prior, Stages stages,
+// For shaken frames: fogged, into the workspace. Without fog the blur reads them where they are.
+RIRF_KERNEL before_shake_kernel(Image image, const rirf_recipe *recipes, Near near, Stages stages,
                                 Image fogged, rirf_truth *truths) {
     const int64_t index = image_item(), first = work_item() * QUAD;
     const rirf_recipe &recipe = recipes[index];
     if ((recipe.present & RIRF_SHAKE) == 0) return;
-    const int64_t pixels = image.view.height * image.view.width;
-    const int64_t count = quad_count(first, pixels);
+    const bool in_fog = (recipe.present & RIRF_FOG) != 0;
+    const int64_t count = quad_count(first, image.view.height * image.view.width);
     float value[12] = {};
-    if (count > 0) load(image, index, first, count, value);
-    fog_step(recipe, prior, stages, index, first, count, pixels, value, &truths[index]);
-    if (count > 0) store(fogged, index, first, count, value);
+    if (count > 0 && in_fog) load(image, index, first, count, value);
+    fog_step(recipe, near, stages, index, first, count, image.view, value, &truths[index]);
+    if (count > 0 && in_fog) store(fogged, index, first, count, value);
 }
 
 // Everything but the blur. A shaken frame lies in `out` already, blurred.
-RIRF_KERNEL finish_kernel(Image image, const rirf_recipe *recipes, Map prior, const float *masks,
-                          Stages stages, Image out, rirf_truth *truths) {
+RIRF_KERNEL finish_kernel(Image image, const rirf_recipe *recipes, Near near,
+                          const uint32_t *streaks, int64_t pitch, Stages stages, Image out,
+                          rirf_truth *truths) {
     const int64_t index = image_item(), first = work_item() * QUAD;
     const rirf_recipe &recipe = recipes[index];
     rirf_truth &truth = truths[index];
@@ -89,46 +95,36 @@ RIRF_KERNEL finish_kernel(Image image, const rirf_recipe *recipes, Map prior, co
         }
     } else {
         if (count > 0) load(image, index, first, count, value);
-        fog_step(recipe, prior, stages, index, first, count, pixels, value, &truth);
+        fog_step(recipe, near, stages, index, first, count, image.view, value, &truth);
     }
     float m[4] = {};
     if ((recipe.present & RIRF_RAIN) != 0) {
-        double covered = 0.0;
+        float covered = 0.0f;
         if (count > 0) {
-            for (int64_t k = 0; k < count; ++k) m[k] = masks[index * pixels + first + k];
-            covered = saturate_quad(count, m);
+            covered = mask_quad(streaks + index * pitch + first, count, m);
             streak_quad(recipe, m, value);
             store(stages.rain, index, first, count, value);
         }
-        add_up(covered / static_cast<double>(pixels), &truth.coverage);
+        add_block(covered, 1.0, &truth.coverage);
     }
     if (count > 0) store(stages.mask, index, first, count, m);
     if ((recipe.present & RIRF_NOISE) != 0) {
-        double sum = 0.0;
+        float sum = 0.0f;
         if (count > 0) {
-            sum = variance_quad(recipe, count, value);
-            noise_quad(recipe, first, value);
+            sum = noise_quad(recipe, first, count, true, value);
             store(stages.noise, index, first, count, value);
         }
-        add_up(sum / (3.0 * static_cast<double>(pixels)), &truth.variance);
+        add_block(sum, 1.0 / (3.0 * static_cast<double>(pixels)), &truth.variance);
     }
+    RIRF_UNROLL
     for (int i = 0; i < 12; ++i) value[i] = clamp(value[i], 0.0f, 1.0f);
     if (count > 0) store(out, index, first, count, value);
 }
 
-static rirf_map dense_map(float *data, const rirf_image &like) {
-    return {data, like.batch, like.height, like.width, like.height * like.width, like.width, 1};
-}
-
-static rirf_image dense_image(float *data, const rirf_image &like) {
-    return {data,
-            like.batch,
-            like.height,
-            like.width,
-            3 * like.height * like.width,
-            3 * like.width,
-            3,
-            1};
+// The workspace's fogged frames, plane by plane.
+static rirf_image fogged_image(const Workspace &w, const rirf_image &like) {
+    return {w.fogged,   like.batch, like.height, like.width, 3 * w.pitch,
+            like.width, 1,          w.pitch};
 }
 
 static rirf_status check_record(const rirf_record &record, const rirf_image *image) {
@@ -184,20 +180,19 @@ extern "C" rirf_status rirf_cuda_degrade(const rirf_image *image, const rirf_rec
         cuda::image_of(kept.noise),       cuda::map_of(kept.transmission),
         cuda::map_of(kept.mask)};
     RIRF_TRY(cuda::launch(cuda::begin_kernel, images, stream, recipes, batch, truth));
-    rirf_map near = cuda::dense_map(w.near, *image);
+    RIRF_TRY(cuda::make_kernels(recipes, RIRF_SHAKE, batch, psf, w.segments, truth, stream));
+    cuda::Near near = {cuda::map_of(prior == nullptr ? rirf_map{} : *prior),
+                       cuda::prior_rows(w.prior)};
     if (prior == nullptr) {
-        RIRF_TRY(cuda::sample_prior(recipes, RIRF_FOG, near, w, stream));
-    } else {
-        near = *prior;
+        RIRF_TRY(cuda::sample_prior(recipes, RIRF_FOG, batch, height, width, w.prior, stream));
     }
-    RIRF_TRY(cuda::make_kernels(recipes, RIRF_SHAKE, batch, psf, w.taps, nullptr, stream));
-    const rirf_image fogged = cuda::dense_image(w.image, *image);
-    RIRF_TRY(cuda::launch(cuda::before_shake_kernel, quads, stream, from, recipes,
-                          cuda::map_of(near), stages, cuda::image_of(fogged), truth));
-    RIRF_TRY(cuda::convolve(fogged, w.taps, recipes, RIRF_SHAKE, *out, stream));
-    RIRF_TRY(cuda::splat_rain(recipes, RIRF_RAIN, batch, height, width, w.stamp, w.map, stream));
-    RIRF_TRY(cuda::launch(cuda::finish_kernel, quads, stream, from, recipes, cuda::map_of(near),
-                          static_cast<const float *>(w.map), stages, to, truth));
+    const rirf_image fogged = cuda::fogged_image(w, *image);
+    RIRF_TRY(cuda::launch(cuda::before_shake_kernel, quads, stream, from, recipes, near, stages,
+                          cuda::image_of(fogged), truth));
+    RIRF_TRY(cuda::convolve(*image, fogged, w.segments, recipes, RIRF_SHAKE, *out, stream));
+    RIRF_TRY(cuda::splat_rain(recipes, RIRF_RAIN, batch, height, width, w, stream));
+    RIRF_TRY(cuda::launch(cuda::finish_kernel, quads, stream, from, recipes, near, w.streaks,
+                          w.pitch, stages, to, truth));
     return cuda::launch(cuda::end_kernel, images, stream, recipes, batch,
-                        static_cast<const float *>(psf), truth);
+                        static_cast<double>(height * width), truth);
 }

@@ -13,21 +13,47 @@ Workspace divide(void *base, int64_t batch, int64_t height, int64_t width) {
         used += (static_cast<size_t>(count) * size + 255) / 256 * 256;
         return base == nullptr ? nullptr : static_cast<void *>(start);
     };
-    const int64_t pixels = batch * height * width;
     Workspace w = {};
-    w.image = static_cast<float *>(part(3 * pixels, sizeof(float)));
-    w.map = static_cast<float *>(part(pixels, sizeof(float)));
-    w.blurred = static_cast<float *>(part(pixels, sizeof(float)));
-    w.near = static_cast<float *>(part(pixels, sizeof(float)));
+    const double sigma = blur_sigma(height);
+    const int64_t spacing = blur_spacing(sigma);
+    const Coarse across(width, blur_radius(sigma), spacing);
+    const Coarse down(height, blur_radius(sigma), spacing);
+    PriorSpace &p = w.prior;
+    p.spacing = static_cast<int32_t>(spacing);
+    p.taps = static_cast<int32_t>(across.taps);
+    p.margin = static_cast<int32_t>(across.margin());
+    p.points_across = static_cast<int32_t>(across.points);
+    p.points_down = static_cast<int32_t>(down.points);
+    p.reach_across = static_cast<int32_t>(across.reach());
+    p.reach_down = static_cast<int32_t>(down.reach());
+    p.gaussian = static_cast<float *>(part(p.taps, sizeof(float)));
+    p.lagrange = static_cast<float *>(part(8 * spacing, sizeof(float)));
+    p.cubic = static_cast<float *>(part(4 * width, sizeof(float)));
+    p.cells = static_cast<uint32_t *>(part(width, sizeof(uint32_t)));
+    p.mirror_across = static_cast<int32_t *>(part(p.reach_across, sizeof(int32_t)));
+    p.mirror_down = static_cast<int32_t *>(part(p.reach_down, sizeof(int32_t)));
+    p.geometry = static_cast<Geometry *>(part(batch, sizeof(Geometry)));
+    p.blurred = static_cast<float *>(part(batch * height * across.points, sizeof(float)));
+    p.coarse = static_cast<float *>(part(batch * down.points * across.points, sizeof(float)));
+    w.pitch = (height * width + QUAD - 1) / QUAD * QUAD;
+    w.fogged = static_cast<float *>(part(batch * 3 * w.pitch, sizeof(float)));
+    w.streaks = static_cast<uint32_t *>(part(batch * w.pitch, sizeof(uint32_t)));
     w.psf = static_cast<float *>(part(batch * RIRF_PSF_AREA, sizeof(float)));
-    w.taps = static_cast<Taps *>(part(batch, sizeof(Taps)));
-    w.stamp = static_cast<float *>(part(batch * STREAK_SIDE * STREAK_SIDE, sizeof(float)));
-    w.geometry = static_cast<Geometry *>(part(batch, sizeof(Geometry)));
-    w.gaussian =
-        static_cast<float *>(part(2 * blur_radius(blur_sigma(height)) + 1, sizeof(float)));
+    w.segments = static_cast<Segments *>(part(batch, sizeof(Segments)));
+    w.shower = static_cast<Shower *>(part(batch, sizeof(Shower)));
+    w.cells = static_cast<Cell *>(part(batch * STREAK_CELLS, sizeof(Cell)));
     w.truth = static_cast<rirf_truth *>(part(batch, sizeof(rirf_truth)));
     w.bytes = used;
     return w;
+}
+
+RIRF_KERNEL divide_kernel(double *values, int64_t count, double divisor) {
+    const int64_t item = work_item();
+    if (item < count) values[item] /= divisor;
+}
+
+rirf_status divide_each(double *values, int64_t count, double divisor, void *stream) {
+    return launch(divide_kernel, {count, 1}, stream, values, count, divisor);
 }
 
 rirf_status check_batch(int64_t batch, int64_t height, int64_t width) {
@@ -35,9 +61,8 @@ rirf_status check_batch(int64_t batch, int64_t height, int64_t width) {
         return fail(RIRF_BAD_SHAPE, "image: got a batch of %lld, expected at most %lld on CUDA",
                     static_cast<long long>(batch), static_cast<long long>(BATCH_MAX));
     }
-    // A launch counts its blocks in 31 bits, and a thread takes one pixel of a kernel at least.
-    if (height * width > (int64_t{1} << 38)) {
-        return fail(RIRF_BAD_SHAPE, "image: got %lld x %lld pixels, expected at most 2^38 in all",
+    if (height * width > PIXELS_MAX) {
+        return fail(RIRF_BAD_SHAPE, "image: got %lld x %lld pixels, expected less than 2^31 in all",
                     static_cast<long long>(height), static_cast<long long>(width));
     }
     return RIRF_OK;

@@ -28,7 +28,7 @@ bool prior_into(uint64_t seed, int64_t height, int64_t width, float *out, int th
     Geometry geometry;
     sample_geometry(seed, &geometry);
     const double sigma = blur_sigma(height);
-    const int64_t spacing = sigma < 14.0 ? 1 : static_cast<int64_t>(sigma / 7.0);
+    const int64_t spacing = blur_spacing(sigma);
     const Coarse across(width, blur_radius(sigma), spacing);
     const Coarse down(height, blur_radius(sigma), spacing);
     // A row as `spacing` interleaved phases: the blur at a coarse point then reads runs of numbers.

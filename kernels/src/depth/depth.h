@@ -15,13 +15,19 @@ struct Geometry {
     float field[RELIEF_ROWS * RELIEF_COLUMNS];
 };
 
-RIRF_HD void sample_geometry(uint64_t seed, Geometry *g) {
+RIRF_HD void sample_ground(uint64_t seed, Geometry *g) {
     g->horizon = draw_uniform(seed, STAGE_DEPTH, 0, 0.2, 0.55);
     g->steepness = draw_uniform(seed, STAGE_DEPTH, 1, 4.0, 12.0);
     g->relief = static_cast<float>(draw_uniform(seed, STAGE_DEPTH, 2, 0.2, 0.8));
-    for (uint32_t i = 0; i < RELIEF_ROWS * RELIEF_COLUMNS; ++i) {
-        g->field[i] = uniform_at({seed, STAGE_DEPTH, STREAM_FIELD}, i);
-    }
+}
+
+RIRF_HD float relief_at(uint64_t seed, uint32_t cell) {
+    return uniform_at({seed, STAGE_DEPTH, STREAM_FIELD}, cell);
+}
+
+RIRF_HD void sample_geometry(uint64_t seed, Geometry *g) {
+    sample_ground(seed, g);
+    for (uint32_t i = 0; i < RELIEF_ROWS * RELIEF_COLUMNS; ++i) g->field[i] = relief_at(seed, i);
 }
 
 // Keys' cubic kernel with a = -0.75, at distance d >= 0.
@@ -83,6 +89,11 @@ RIRF_HD double blur_sigma(int64_t height) {
 RIRF_HD int64_t blur_radius(double sigma) {
     const int64_t size = static_cast<int64_t>(rint(sigma * 8.0 + 1.0)) | 1;
     return size / 2;
+}
+
+// Pixels from one point of the coarse grid (see Coarse) to the next.
+RIRF_HD int64_t blur_spacing(double sigma) {
+    return sigma < 14.0 ? 1 : static_cast<int64_t>(sigma / 7.0);
 }
 
 // Points of the six-point Lagrange interpolation, of which POINTS_BEFORE lie at or left of a place.

@@ -2,6 +2,7 @@
 
 #include "common/launch.cuh"
 #include "common/view.h"
+#include "noise/noise.cuh"
 
 namespace rirf {
 namespace cuda {
@@ -13,7 +14,11 @@ RIRF_KERNEL word_kernel(Address address, uint64_t first, int64_t count, uint32_t
 
 RIRF_KERNEL normal_kernel(Address address, uint64_t first, int64_t count, float *out) {
     const int64_t i = work_item();
-    if (i < count) out[i] = normal_at(address, first + static_cast<uint64_t>(i));
+    if (i >= count) return;
+    const uint64_t index = first + static_cast<uint64_t>(i);
+    float n[4];
+    normal_block(address, index >> 2, n);
+    out[i] = n[index & 3u];
 }
 
 RIRF_KERNEL sample_kernel(const uint64_t *seeds, int64_t count, rirf_recipe *recipes) {

@@ -11,7 +11,7 @@ RIRF_KERNEL fog_kernel(Image image, Map prior, const rirf_recipe *recipes, Image
     const int64_t index = image_item(), first = work_item() * QUAD;
     const int64_t pixels = image.view.height * image.view.width;
     const int64_t count = quad_count(first, pixels);
-    double sum = 0.0;
+    float sum = 0.0f;
     if (count > 0) {
         const rirf_recipe &recipe = recipes[index];
         float t[4] = {}, value[12] = {};
@@ -22,7 +22,7 @@ RIRF_KERNEL fog_kernel(Image image, Map prior, const rirf_recipe *recipes, Image
         scatter_quad(recipe, t, value);
         store(out, index, first, count, value);
     }
-    if (means != nullptr) add_up(sum / static_cast<double>(pixels), &means[index]);
+    if (means != nullptr) add_block(sum, 1.0 / static_cast<double>(pixels), &means[index]);
 }
 
 RIRF_KERNEL fog_invert_kernel(Image image, Map transmission, const double *light, float floor,
@@ -33,8 +33,10 @@ RIRF_KERNEL fog_invert_kernel(Image image, Map transmission, const double *light
     float t[4] = {1.0f, 1.0f, 1.0f, 1.0f}, value[12] = {};
     load(transmission, index, first, count, t);
     load(image, index, first, count, value);
+    RIRF_UNROLL
     for (int c = 0; c < 3; ++c) {
         const float colour = static_cast<float>(light[3 * index + c]);
+        RIRF_UNROLL
         for (int k = 0; k < QUAD; ++k) {
             value[3 * k + c] = unscatter(value[3 * k + c], t[k], colour, floor);
         }

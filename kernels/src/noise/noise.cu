@@ -11,19 +11,16 @@ RIRF_KERNEL noise_kernel(Image image, const rirf_recipe *recipes, Image out, dou
     const int64_t index = image_item(), first = work_item() * QUAD;
     const int64_t pixels = image.view.height * image.view.width;
     const int64_t count = quad_count(first, pixels);
-    double sum = 0.0;
+    float sum = 0.0f;
     if (count > 0) {
-        const rirf_recipe &recipe = recipes[index];
+        const bool add = out.view.data != nullptr;
         float value[12] = {};
         load(image, index, first, count, value);
-        sum = variance_quad(recipe, count, value);
-        if (out.view.data != nullptr) {
-            noise_quad(recipe, first, value);
-            store(out, index, first, count, value);
-        }
+        sum = noise_quad(recipes[index], first, count, add, value);
+        store(out, index, first, count, value);
     }
     if (variances != nullptr) {
-        add_up(sum / (3.0 * static_cast<double>(pixels)), &variances[index]);
+        add_block(sum, 1.0 / (3.0 * static_cast<double>(pixels)), &variances[index]);
     }
 }
 

@@ -5,64 +5,83 @@
 namespace rirf {
 namespace cuda {
 
-// The streak of a recipe, its window cut to what the workspace holds.
-RIRF_DEVICE Streak bounded_streak(const rirf_recipe &recipe) {
-    Streak s = streak_of(recipe.slant_deg, recipe.length_px, recipe.width_px);
-    const int32_t reach = RIRF_CUDA_STREAK_REACH;
-    s.reach_y = s.reach_y < 0 ? 0 : (s.reach_y > reach ? reach : s.reach_y);
-    s.reach_x = s.reach_x < 0 ? 0 : (s.reach_x > reach ? reach : s.reach_x);
-    return s;
+// Philox blocks that a thread looks at for seeds.
+constexpr int64_t BLOCKS_A_THREAD = 4;
+
+// A block an image: the pixels of its streak. Their order does not matter.
+RIRF_KERNEL cells_kernel(const rirf_recipe *recipes, uint32_t needed, Shower *showers,
+                         Cell *all_cells) {
+    RIRF_SHARED unsigned count;
+    const auto index = static_cast<int64_t>(blockIdx.x);
+    const rirf_recipe &recipe = recipes[index];
+    const int32_t thread = thread_item();
+    // All of it false for NaN, which has no place among whole numbers.
+    const bool sound = (recipe.present & needed) == needed && fabs(recipe.slant_deg) <= 90.0 &&
+                       recipe.length_px > 0.0 && recipe.length_px <= 1000.0 &&
+                       recipe.width_px > 0.0 && recipe.width_px <= 100.0;
+    if (thread == 0) {
+        count = 0;
+        showers[index].cells = 0;
+    }
+    if (!sound) return;
+    const Streak s = streak_of(recipe.slant_deg, recipe.length_px, recipe.width_px);
+    if (s.reach_y > RIRF_CUDA_STREAK_REACH || s.reach_x > RIRF_CUDA_STREAK_REACH) return;
+    const int32_t columns = 2 * s.reach_x + 1, window = columns * (2 * s.reach_y + 1);
+    Cell *cells = all_cells + index * STREAK_CELLS;
+    barrier();
+    for (int32_t i = thread; i < window; i += block_threads()) {
+        const int32_t row = i / columns - s.reach_y, column = i % columns - s.reach_x;
+        const float value = streak_at(s, row, column);
+        if (value == 0.0f) continue;
+        const unsigned at = add_to(&count, 1u);
+        cells[at] = {static_cast<int16_t>(row), static_cast<int16_t>(column),
+                     static_cast<uint32_t>(value * 65536.0f)};
+    }
+    barrier();
+    if (thread != 0) return;
+    showers[index] = {count, seed_threshold(recipe.density), s.reach_y, s.reach_x};
 }
 
-RIRF_KERNEL stamp_kernel(const rirf_recipe *recipes, uint32_t needed, float *stamps) {
-    const int64_t index = image_item(), item = work_item();
-    const rirf_recipe &recipe = recipes[index];
-    if ((recipe.present & needed) != needed) return;
-    const Streak s = bounded_streak(recipe);
-    const int64_t columns = 2 * s.reach_x + 1;
-    if (item >= columns * (2 * s.reach_y + 1)) return;
-    const int32_t row = static_cast<int32_t>(item / columns) - s.reach_y;
-    const int32_t column = static_cast<int32_t>(item % columns) - s.reach_x;
-    stamps[index * STREAK_SIDE * STREAK_SIDE + item] = streak_at(s, row, column);
-}
-
-// One Philox block, four seeds, a thread. Sums are exact, so that their order does not matter.
-RIRF_KERNEL seed_kernel(const rirf_recipe *recipes, uint32_t needed, const float *stamps,
-                        int64_t height, int64_t width, float *masks) {
-    const int64_t index = image_item(), block = work_item();
-    const rirf_recipe &recipe = recipes[index];
-    // The whole warp leaves, or none of it: all its threads have the same image.
-    if ((recipe.present & needed) != needed) return;
-    const Streak s = bounded_streak(recipe);
-    const int64_t grid_columns = width + 2 * s.reach_x;
-    const int64_t cells = grid_columns * (height + 2 * s.reach_y);
-    const int64_t columns = 2 * s.reach_x + 1, window = columns * (2 * s.reach_y + 1);
-    const float *stamp = stamps + index * STREAK_SIDE * STREAK_SIDE;
-    float *mask = masks + index * height * width;
-    const uint32_t threshold = seed_threshold(recipe.density);
-    const Words words =
-        philox({recipe.seed, STAGE_RAIN, STREAM_FIELD}, static_cast<uint64_t>(block));
-    const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
-    for (int k = 0; k < 4; ++k) {
-        const int64_t cell = 4 * block + k;
-        const bool hit = cell < cells && (word[k] >> 8) < threshold;
-        share_hits(hit, cell, [&](int64_t seed, int helper, int helpers) {
-            // The stamp's window lies two reaches up and left of the seed's place on its grid.
-            const int64_t top = seed / grid_columns - 2 * s.reach_y;
-            const int64_t left = seed % grid_columns - 2 * s.reach_x;
-            for (int64_t i = helper; i < window; i += helpers) {
-                const float value = stamp[i];
-                const int64_t y = top + i / columns, x = left + i % columns;
-                if (value != 0.0f && y >= 0 && y < height && x >= 0 && x < width) {
-                    add_to(&mask[y * width + x], value);
+// A Philox block, four seeds, at a time; a warp adds the streak of each hit. Whole numbers: their sum
+// does not depend on the order, and a pixel gets STREAK_CELLS times 2^16 at most, which fits.
+RIRF_KERNEL seed_kernel(const rirf_recipe *recipes, const Shower *showers, const Cell *all_cells,
+                        int32_t height, int32_t width, int64_t pitch, uint32_t *all_sums) {
+    const int64_t index = image_item();
+    const Shower shower = showers[index];
+    if (shower.cells == 0) return;
+    const Cell *cells = all_cells + index * STREAK_CELLS;
+    uint32_t *sums = all_sums + index * pitch;
+    const int64_t columns = width + 2 * int64_t{shower.reach_x};
+    const int64_t seeds = columns * (height + 2 * int64_t{shower.reach_y});
+    const Address address = {recipes[index].seed, STAGE_RAIN, STREAM_FIELD};
+    const int64_t stride = static_cast<int64_t>(gridDim.x) * blockDim.x;
+    // All threads of a warp go round equally often, since they meet at every hit.
+    for (int64_t start = static_cast<int64_t>(blockIdx.x) * blockDim.x; 4 * start < seeds;
+         start += stride) {
+        const int64_t block = start + thread_item();
+        const Words words = philox(address, static_cast<uint64_t>(block));
+        const uint32_t word[4] = {words.w0, words.w1, words.w2, words.w3};
+        RIRF_UNROLL
+        for (int k = 0; k < 4; ++k) {
+            const bool hit = 4 * block + k < seeds && (word[k] >> 8) < shower.threshold;
+            share_hits(hit, 4 * block + k, [&](int64_t seed, int helper, int helpers) {
+                // Seeds lie on a grid that begins a reach above and left of the frame.
+                const auto y = static_cast<int32_t>(seed / columns) - shower.reach_y;
+                const auto x = static_cast<int32_t>(seed % columns) - shower.reach_x;
+                for (uint32_t i = static_cast<uint32_t>(helper); i < shower.cells;
+                     i += static_cast<uint32_t>(helpers)) {
+                    const Cell cell = cells[i];
+                    const int32_t row = y + cell.row, column = x + cell.column;
+                    if (row < 0 || row >= height || column < 0 || column >= width) continue;
+                    add_to(&sums[static_cast<int64_t>(row) * width + column], cell.value);
                 }
-            }
-        });
+            });
+        }
     }
 }
 
-RIRF_KERNEL rain_kernel(Image image, const float *masks, const rirf_recipe *recipes, Image out,
-                        Map mask, double *coverage) {
+RIRF_KERNEL rain_kernel(Image image, const uint32_t *streaks, int64_t pitch,
+                        const rirf_recipe *recipes, Image out, Map mask, double *coverage) {
     const int64_t index = image_item(), first = work_item() * QUAD;
     // Without an image, only the mask is wanted.
     const bool wet = image.view.data != nullptr;
@@ -70,11 +89,10 @@ RIRF_KERNEL rain_kernel(Image image, const float *masks, const rirf_recipe *reci
     const int64_t width = wet ? image.view.width : mask.view.width;
     const int64_t pixels = height * width;
     const int64_t count = quad_count(first, pixels);
-    double covered = 0.0;
+    float covered = 0.0f;
     if (count > 0) {
-        float m[4] = {};
-        for (int64_t k = 0; k < count; ++k) m[k] = masks[index * pixels + first + k];
-        covered = saturate_quad(count, m);
+        float m[4];
+        covered = mask_quad(streaks + index * pitch + first, count, m);
         store(mask, index, first, count, m);
         if (wet) {
             float value[12] = {};
@@ -83,20 +101,21 @@ RIRF_KERNEL rain_kernel(Image image, const float *masks, const rirf_recipe *reci
             store(out, index, first, count, value);
         }
     }
-    if (coverage != nullptr) add_up(covered / static_cast<double>(pixels), &coverage[index]);
+    if (coverage != nullptr) add_block(covered, 1.0, &coverage[index]);
 }
 
 rirf_status splat_rain(const rirf_recipe *recipes, uint32_t needed, int64_t batch, int64_t height,
-                       int64_t width, float *stamp, float *mask, void *stream) {
-    const auto pixels = static_cast<size_t>(batch * height * width);
-    RIRF_TRY(clear(mask, pixels * sizeof(float), stream));
-    RIRF_TRY(launch(stamp_kernel, {STREAK_SIDE * STREAK_SIDE, batch}, stream, recipes, needed,
-                    stamp));
-    // As many seeds as the widest streak may need; a recipe's own grid is smaller.
-    const int64_t reach = RIRF_CUDA_STREAK_REACH;
-    const int64_t cells = (height + 2 * reach) * (width + 2 * reach);
-    return launch(seed_kernel, {(cells + 3) / 4, batch}, stream, recipes, needed,
-                  static_cast<const float *>(stamp), height, width, mask);
+                       int64_t width, const Workspace &workspace, void *stream) {
+    const auto numbers = static_cast<size_t>(batch * workspace.pitch);
+    RIRF_TRY(clear(workspace.streaks, numbers * sizeof(uint32_t), stream));
+    RIRF_TRY(launch_blocks(cells_kernel, {batch, 1}, THREADS, stream, recipes, needed,
+                           workspace.shower, workspace.cells));
+    // For a grid of seeds of about the usual size; threads go round again for a larger one.
+    const int64_t seeds = (height + 64) * (width + 64);
+    const int64_t threads = (seeds + 4 * BLOCKS_A_THREAD - 1) / (4 * BLOCKS_A_THREAD);
+    return launch(seed_kernel, {threads, batch}, stream, recipes, workspace.shower, workspace.cells,
+                  static_cast<int32_t>(height), static_cast<int32_t>(width), workspace.pitch,
+                  workspace.streaks);
 }
 
 static rirf_status run_rain(const rirf_image &image, const rirf_recipe *recipes,
@@ -112,9 +131,11 @@ static rirf_status run_rain(const rirf_image &image, const rirf_recipe *recipes,
     if (coverage != nullptr) {
         RIRF_TRY(clear(coverage, static_cast<size_t>(batch) * sizeof(double), stream));
     }
-    RIRF_TRY(splat_rain(recipes, 0, batch, height, width, w.stamp, w.map, stream));
-    return launch(rain_kernel, quads(height * width, batch), stream, image_of(image),
-                  static_cast<const float *>(w.map), recipes, image_of(out), map_of(mask), coverage);
+    RIRF_TRY(splat_rain(recipes, 0, batch, height, width, w, stream));
+    RIRF_TRY(launch(rain_kernel, quads(height * width, batch), stream, image_of(image), w.streaks,
+                  w.pitch, recipes, image_of(out), map_of(mask), coverage));
+    if (coverage == nullptr) return RIRF_OK;
+    return divide_each(coverage, batch, static_cast<double>(height * width), stream);
 }
 
 }  // namespace cuda

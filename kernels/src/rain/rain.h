@@ -16,6 +16,16 @@ struct Streak {
     int32_t reach_y, reach_x;         // half the stamp's window
 };
 
+// a b + c d with every step rounded: contracted into one, it would differ in its last bit between
+// machines, and the mask with it now and then. (Host code is compiled without contraction.)
+RIRF_HD double sum_of_products(double a, double b, double c, double d) {
+#if defined(__CUDA_ARCH__)
+    return __dadd_rn(__dmul_rn(a, b), __dmul_rn(c, d));
+#else
+    return a * b + c * d;
+#endif
+}
+
 RIRF_HD Streak streak_of(double slant_deg, double length_px, double width_px) {
     const double angle = slant_deg * (3.14159265358979323846 / 180.0);
     Streak s;
@@ -25,19 +35,11 @@ RIRF_HD Streak streak_of(double slant_deg, double length_px, double width_px) {
     s.half_width = width_px / 2;
     s.fade = 0.25 * length_px;
     const double slope = fabs(s.along_x);
-    s.reach_y = static_cast<int32_t>(ceil(s.half_length * s.along_y + s.half_width * slope + 1));
-    s.reach_x = static_cast<int32_t>(ceil(s.half_length * slope + s.half_width * s.along_y + 1));
+    const double down = sum_of_products(s.half_length, s.along_y, s.half_width, slope);
+    const double across = sum_of_products(s.half_length, slope, s.half_width, s.along_y);
+    s.reach_y = static_cast<int32_t>(ceil(down + 1));
+    s.reach_x = static_cast<int32_t>(ceil(across + 1));
     return s;
-}
-
-// a b + c d with every step rounded: contracted into one, it would differ in its last bit between
-// machines, and the mask with it now and then. (Host code is compiled without contraction.)
-RIRF_HD double sum_of_products(double a, double b, double c, double d) {
-#if defined(__CUDA_ARCH__)
-    return __dadd_rn(__dmul_rn(a, b), __dmul_rn(c, d));
-#else
-    return a * b + c * d;
-#endif
 }
 
 // The stamp's value at (row, column) from its centre.

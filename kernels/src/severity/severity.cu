@@ -14,10 +14,12 @@ RIRF_KERNEL average_kernel(Map map, bool count_above, float threshold, double *o
     const int64_t count = quad_count(first, pixels);
     float value[4] = {}, sum = 0.0f;
     if (count > 0) load(map, index, first, count, value);
-    for (int64_t k = 0; k < count; ++k) {
-        sum += count_above ? (value[k] > threshold ? 1.0f : 0.0f) : value[k];
+    RIRF_UNROLL
+    for (int k = 0; k < QUAD; ++k) {
+        const float part = count_above ? (value[k] > threshold ? 1.0f : 0.0f) : value[k];
+        sum += k < count ? part : 0.0f;
     }
-    add_up(static_cast<double>(sum) / static_cast<double>(pixels), &out[index]);
+    add_block(sum, count_above ? 1.0 : 1.0 / static_cast<double>(pixels), &out[index]);
 }
 
 RIRF_KERNEL score_kernel(const rirf_recipe *recipes, int64_t count, rirf_truth *truth) {
@@ -31,8 +33,10 @@ static rirf_status average(const rirf_map *map, bool count_above, double thresho
     if (out == nullptr) return fail(RIRF_NULL_POINTER, "out: got NULL");
     RIRF_TRY(check_batch(map->batch, map->height, map->width));
     RIRF_TRY(clear(out, static_cast<size_t>(map->batch) * sizeof(double), stream));
-    return launch(average_kernel, quads(map->height * map->width, map->batch), stream, map_of(*map),
-                  count_above, static_cast<float>(threshold), out);
+    const int64_t pixels = map->height * map->width;
+    RIRF_TRY(launch(average_kernel, quads(pixels, map->batch), stream, map_of(*map), count_above,
+                    static_cast<float>(threshold), out));
+    return count_above ? divide_each(out, map->batch, static_cast<double>(pixels), stream) : RIRF_OK;
 }
 
 }  // namespace cuda
