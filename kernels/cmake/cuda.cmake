@@ -59,7 +59,8 @@ endif()
 
 if(rirf_cuda_built)
   string(REPLACE ";" " " rirf_cuda_names "${rirf_cuda_listed}")
-  add_library(rirf_cuda_objects OBJECT ${rirf_cuda_sources} src/common/error.cpp src/common/view.cpp)
+  add_library(rirf_cuda_objects OBJECT ${rirf_cuda_sources}
+    src/common/calls.cpp src/common/error.cpp src/common/view.cpp)
   target_include_directories(rirf_cuda_objects PRIVATE src include)
   target_compile_definitions(rirf_cuda_objects PRIVATE
     RIRF_CUDA_ARCHITECTURES="${rirf_cuda_names}")

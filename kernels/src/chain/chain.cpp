@@ -2,9 +2,9 @@
 // only shake needs its neighbours, so the frame is fogged into a padded copy first.
 #include <atomic>
 
+#include "common/calls.h"
 #include "common/rows.h"
 #include "common/scratch.h"
-#include "common/view.h"
 #include "depth/depth_rows.h"
 #include "noise/noise_rows.h"
 #include "rain/rain_rows.h"
@@ -212,31 +212,6 @@ private:
     std::atomic<bool> failed_{false};
 };
 
-rirf_status check_record(const rirf_record &record, const rirf_image *image) {
-    const struct {
-        const char *name;
-        const rirf_image *view;
-    } stages[] = {{"record.fog", &record.fog},
-                  {"record.shake", &record.shake},
-                  {"record.rain", &record.rain},
-                  {"record.noise", &record.noise}};
-    for (const auto &stage : stages) {
-        if (!wanted(*stage.view)) continue;
-        RIRF_TRY(check_image(stage.name, stage.view, true));
-        RIRF_TRY(check_like(stage.name, stage.view, "image", image));
-    }
-    const struct {
-        const char *name;
-        const rirf_map *view;
-    } maps[] = {{"record.transmission", &record.transmission}, {"record.mask", &record.mask}};
-    for (const auto &map : maps) {
-        if (!wanted(*map.view)) continue;
-        RIRF_TRY(check_map(map.name, map.view, true));
-        RIRF_TRY(check_like(map.name, map.view, "image", image));
-    }
-    return RIRF_OK;
-}
-
 }  // namespace
 }  // namespace rirf
 
@@ -245,31 +220,10 @@ using namespace rirf;
 extern "C" rirf_status rirf_degrade(const rirf_image *image, const rirf_recipe *recipes,
                                     const rirf_map *prior, const rirf_image *out,
                                     const rirf_record *record, rirf_truth *truth, int threads) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("out", out, "image", image));
-    if (prior != nullptr) {
-        RIRF_TRY(check_map("prior", prior, false));
-        RIRF_TRY(check_like("prior", prior, "image", image));
-    }
-    if (record != nullptr) RIRF_TRY(check_record(*record, image));
+    RIRF_TRY(check_degrade(image, prior, out, record));
     RIRF_TRY(check_present(recipes, image->batch));
     Request request = {image, recipes, prior, out, {}, truth};
     if (record != nullptr) request.record = *record;
-    const rirf_record &kept = request.record;
-    const Used used[] = {
-        {"image", layout_of(*image), false},
-        {"prior", layout_of(prior != nullptr ? *prior : rirf_map{}), false},
-        {"out", layout_of(*out), true},
-        {"record.fog", layout_of(kept.fog), true},
-        {"record.shake", layout_of(kept.shake), true},
-        {"record.rain", layout_of(kept.rain), true},
-        {"record.noise", layout_of(kept.noise), true},
-        {"record.transmission", layout_of(kept.transmission), true},
-        {"record.mask", layout_of(kept.mask), true},
-        {"record.psf", layout_of(kept.psf, image->batch * RIRF_PSF_AREA), true},
-    };
-    RIRF_TRY(check_apart(used, static_cast<int>(sizeof used / sizeof used[0])));
     std::atomic<bool> failed{false};
     for_images(thread_count(threads), image->batch, [&](int64_t index, int inner) {
         Chain chain(request, index, inner);

@@ -2,7 +2,7 @@
 // frame is shaken: a blur needs its neighbours, so those frames are fogged into the workspace first.
 // Which effects an image has is known on the device only: launches go over the batch, and the threads
 // of images without the effect leave.
-#include "common/view.h"
+#include "common/calls.h"
 #include "common/workspace.cuh"
 #include "depth/depth.cuh"
 #include "fog/fog.cuh"
@@ -127,25 +127,6 @@ static rirf_image fogged_image(const Workspace &w, const rirf_image &like) {
             like.width, 1,          w.pitch};
 }
 
-static rirf_status check_record(const rirf_record &record, const rirf_image *image) {
-    const rirf_image *const stages[] = {&record.fog, &record.shake, &record.rain, &record.noise};
-    const char *const names[] = {"record.fog", "record.shake", "record.rain", "record.noise"};
-    for (int k = 0; k < 4; ++k) {
-        if (stages[k]->data == nullptr) continue;
-        RIRF_TRY(check_image(names[k], stages[k], true));
-        RIRF_TRY(check_like(names[k], stages[k], "image", image));
-    }
-    if (record.transmission.data != nullptr) {
-        RIRF_TRY(check_map("record.transmission", &record.transmission, true));
-        RIRF_TRY(check_like("record.transmission", &record.transmission, "image", image));
-    }
-    if (record.mask.data != nullptr) {
-        RIRF_TRY(check_map("record.mask", &record.mask, true));
-        RIRF_TRY(check_like("record.mask", &record.mask, "image", image));
-    }
-    return RIRF_OK;
-}
-
 }  // namespace cuda
 }  // namespace rirf
 
@@ -155,17 +136,8 @@ extern "C" rirf_status rirf_cuda_degrade(const rirf_image *image, const rirf_rec
                                          const rirf_map *prior, const rirf_image *out,
                                          const rirf_record *record, rirf_truth *truth,
                                          void *workspace, size_t workspace_bytes, void *stream) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("out", out, "image", image));
-    const Used used[] = {{"image", layout_of(*image), false}, {"out", layout_of(*out), true}};
-    RIRF_TRY(check_apart(used, 2));
-    if (prior != nullptr) {
-        RIRF_TRY(check_map("prior", prior, false));
-        RIRF_TRY(check_like("prior", prior, "image", image));
-    }
+    RIRF_TRY(check_degrade(image, prior, out, record));
     const rirf_record kept = record == nullptr ? rirf_record{} : *record;
-    RIRF_TRY(cuda::check_record(kept, image));
     if (recipes == nullptr) return fail(RIRF_NULL_POINTER, "recipes: got NULL");
     const int64_t batch = image->batch, height = image->height, width = image->width;
     cuda::Workspace w;

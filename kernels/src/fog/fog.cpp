@@ -2,9 +2,9 @@
 
 #include <atomic>
 
+#include "common/calls.h"
 #include "common/rows.h"
 #include "common/scratch.h"
-#include "common/view.h"
 
 using namespace rirf;
 
@@ -13,23 +13,7 @@ extern "C" {
 rirf_status rirf_fog(const rirf_image *image, const rirf_map *prior, const rirf_recipe *recipes,
                      const rirf_image *out, const rirf_map *transmission, double *means,
                      int threads) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_map("prior", prior, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("prior", prior, "image", image));
-    RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_same_or_apart("out", out, "image", image));
-    if (transmission != nullptr) {
-        RIRF_TRY(check_map("transmission", transmission, true));
-        RIRF_TRY(check_like("transmission", transmission, "image", image));
-    }
-    const Used used[] = {
-        {"image", layout_of(*image), false},
-        {"transmission", layout_of(transmission != nullptr ? *transmission : rirf_map{}), true},
-        {"prior", layout_of(*prior), false}};
-    RIRF_TRY(check_apart(used, 3));
-    const Used results[] = {used[1], used[2], {"out", layout_of(*out), true}};
-    RIRF_TRY(check_apart(results, 3));
+    RIRF_TRY(check_fog(image, prior, out, transmission));
     RIRF_TRY(check_recipes(recipes, image->batch, RIRF_FOG));
     const int64_t height = image->height, width = image->width;
     std::atomic<bool> failed{false};
@@ -72,19 +56,7 @@ rirf_status rirf_fog(const rirf_image *image, const rirf_map *prior, const rirf_
 
 rirf_status rirf_fog_invert(const rirf_image *image, const rirf_map *transmission,
                             const double *light, double floor, const rirf_image *out, int threads) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_map("transmission", transmission, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("transmission", transmission, "image", image));
-    RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_same_or_apart("out", out, "image", image));
-    const Used used[] = {{"transmission", layout_of(*transmission), false},
-                         {"out", layout_of(*out), true}};
-    RIRF_TRY(check_apart(used, 2));
-    if (light == nullptr) return fail(RIRF_NULL_POINTER, "light: got NULL");
-    if (!(floor > 0.0 && floor <= 1.0)) {
-        return fail(RIRF_BAD_VALUE, "floor: got %g, expected a number in (0, 1]", floor);
-    }
+    RIRF_TRY(check_fog_invert(image, transmission, light, floor, out));
     const int64_t height = image->height, width = image->width;
     std::atomic<bool> failed{false};
     for_images(thread_count(threads), image->batch, [&](int64_t index, int inner) {

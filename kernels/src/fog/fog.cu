@@ -1,6 +1,6 @@
 #include "fog/fog.cuh"
 
-#include "common/view.h"
+#include "common/calls.h"
 #include "common/workspace.cuh"
 
 namespace rirf {
@@ -54,16 +54,7 @@ extern "C" {
 rirf_status rirf_cuda_fog(const rirf_image *image, const rirf_map *prior,
                           const rirf_recipe *recipes, const rirf_image *out,
                           const rirf_map *transmission, double *means, void *stream) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_map("prior", prior, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("prior", prior, "image", image));
-    RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_same_or_apart("out", out, "image", image));
-    if (transmission != nullptr) {
-        RIRF_TRY(check_map("transmission", transmission, true));
-        RIRF_TRY(check_like("transmission", transmission, "image", image));
-    }
+    RIRF_TRY(check_fog(image, prior, out, transmission));
     if (recipes == nullptr) return fail(RIRF_NULL_POINTER, "recipes: got NULL");
     RIRF_TRY(cuda::check_batch(image->batch, image->height, image->width));
     if (means != nullptr) {
@@ -78,16 +69,7 @@ rirf_status rirf_cuda_fog(const rirf_image *image, const rirf_map *prior,
 rirf_status rirf_cuda_fog_invert(const rirf_image *image, const rirf_map *transmission,
                                  const double *light, double floor, const rirf_image *out,
                                  void *stream) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_map("transmission", transmission, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("transmission", transmission, "image", image));
-    RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_same_or_apart("out", out, "image", image));
-    if (light == nullptr) return fail(RIRF_NULL_POINTER, "light: got NULL");
-    if (!(floor > 0.0 && floor <= 1.0)) {
-        return fail(RIRF_BAD_VALUE, "floor: got %g, expected a number in (0, 1]", floor);
-    }
+    RIRF_TRY(check_fog_invert(image, transmission, light, floor, out));
     RIRF_TRY(cuda::check_batch(image->batch, image->height, image->width));
     return cuda::launch(cuda::fog_invert_kernel,
                         cuda::quads(image->height * image->width, image->batch), stream,

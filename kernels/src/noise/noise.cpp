@@ -2,7 +2,7 @@
 
 #include <atomic>
 
-#include "common/view.h"
+#include "common/calls.h"
 #include "noise/noise_rows.h"
 
 namespace rirf {
@@ -47,10 +47,7 @@ extern "C" {
 
 rirf_status rirf_noise(const rirf_image *image, const rirf_recipe *recipes, const rirf_image *out,
                        double *variances, int threads) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_same_or_apart("out", out, "image", image));
+    RIRF_TRY(check_in_place(image, out));
     RIRF_TRY(check_recipes(recipes, image->batch, RIRF_NOISE));
     return mean_over_rows(
         *image, variances, threads,

@@ -1,6 +1,6 @@
 #include "noise/noise.cuh"
 
-#include "common/view.h"
+#include "common/calls.h"
 #include "common/workspace.cuh"
 
 namespace rirf {
@@ -44,10 +44,7 @@ extern "C" {
 
 rirf_status rirf_cuda_noise(const rirf_image *image, const rirf_recipe *recipes,
                             const rirf_image *out, double *variances, void *stream) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_same_or_apart("out", out, "image", image));
+    RIRF_TRY(check_in_place(image, out));
     return cuda::run_noise(*image, recipes, *out, variances, stream);
 }
 

@@ -3,7 +3,7 @@
 #include <atomic>
 
 #include "common/rows.h"
-#include "common/view.h"
+#include "common/calls.h"
 #include "rain/rain_rows.h"
 
 namespace rirf {
@@ -135,18 +135,7 @@ rirf_status rirf_rain_mask(const rirf_recipe *recipes, const rirf_map *mask, dou
 
 rirf_status rirf_rain(const rirf_image *image, const rirf_recipe *recipes, const rirf_image *out,
                       const rirf_map *mask, double *coverage, int threads) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_same_or_apart("out", out, "image", image));
-    if (mask != nullptr) {
-        RIRF_TRY(check_map("mask", mask, true));
-        RIRF_TRY(check_like("mask", mask, "image", image));
-        const Used read[] = {{"image", layout_of(*image), false}, {"mask", layout_of(*mask), true}};
-        RIRF_TRY(check_apart(read, 2));
-        const Used written[] = {{"out", layout_of(*out), true}, read[1]};
-        RIRF_TRY(check_apart(written, 2));
-    }
+    RIRF_TRY(check_in_place(image, out, "mask", mask, true));
     RIRF_TRY(check_recipes(recipes, image->batch, RIRF_RAIN));
     return shower_rows(
         recipes, image->batch, image->height, image->width, coverage, threads,

@@ -1,6 +1,6 @@
 #include "rain/rain.cuh"
 
-#include "common/view.h"
+#include "common/calls.h"
 
 namespace rirf {
 namespace cuda {
@@ -155,14 +155,7 @@ rirf_status rirf_cuda_rain_mask(const rirf_recipe *recipes, const rirf_map *mask
 rirf_status rirf_cuda_rain(const rirf_image *image, const rirf_recipe *recipes,
                            const rirf_image *out, const rirf_map *mask, double *coverage,
                            void *workspace, size_t workspace_bytes, void *stream) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("out", out, "image", image));
-    RIRF_TRY(check_same_or_apart("out", out, "image", image));
-    if (mask != nullptr) {
-        RIRF_TRY(check_map("mask", mask, true));
-        RIRF_TRY(check_like("mask", mask, "image", image));
-    }
+    RIRF_TRY(check_in_place(image, out, "mask", mask, true));
     return cuda::run_rain(*image, recipes, *out, mask == nullptr ? rirf_map{} : *mask, coverage,
                           workspace, workspace_bytes, stream);
 }

@@ -2,8 +2,8 @@
 
 #include <atomic>
 
+#include "common/calls.h"
 #include "common/rows.h"
-#include "common/view.h"
 #include "shake/shake_rows.h"
 
 namespace rirf {
@@ -71,14 +71,7 @@ rirf_status rirf_shake_kernels(const rirf_recipe *recipes, int64_t count, float 
 
 rirf_status rirf_shake(const rirf_image *image, const float *psf, const rirf_image *out,
                        int threads) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("out", out, "image", image));
-    if (psf == nullptr) return fail(RIRF_NULL_POINTER, "psf: got NULL");
-    const Used used[] = {{"image", layout_of(*image), false},
-                         {"psf", layout_of(psf, image->batch * RIRF_PSF_AREA), false},
-                         {"out", layout_of(*out), true}};
-    RIRF_TRY(check_apart(used, 3));
+    RIRF_TRY(check_shake(image, psf, out));
     const int64_t height = image->height, width = image->width;
     std::atomic<bool> failed{false};
     for_images(thread_count(threads), image->batch, [&](int64_t index, int inner) {

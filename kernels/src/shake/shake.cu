@@ -1,6 +1,6 @@
 #include "shake/shake.cuh"
 
-#include "common/view.h"
+#include "common/calls.h"
 
 namespace rirf {
 namespace cuda {
@@ -323,14 +323,7 @@ rirf_status rirf_cuda_shake_kernels(const rirf_recipe *recipes, int64_t count, f
 
 rirf_status rirf_cuda_shake(const rirf_image *image, const float *psf, const rirf_image *out,
                             void *workspace, size_t workspace_bytes, void *stream) {
-    RIRF_TRY(check_image("image", image, false));
-    RIRF_TRY(check_image("out", out, true));
-    RIRF_TRY(check_like("out", out, "image", image));
-    if (psf == nullptr) return fail(RIRF_NULL_POINTER, "psf: got NULL");
-    const Used used[] = {{"image", layout_of(*image), false},
-                         {"psf", layout_of(psf, image->batch * RIRF_PSF_AREA), false},
-                         {"out", layout_of(*out), true}};
-    RIRF_TRY(check_apart(used, 3));
+    RIRF_TRY(check_shake(image, psf, out));
     cuda::Workspace w;
     RIRF_TRY(cuda::divide_checked(workspace, workspace_bytes, image->batch, image->height,
                                   image->width, &w));
