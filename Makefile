@@ -48,7 +48,7 @@ kernels: $(KERNELS)  ## Build and install the native kernels (CUDA too where nvc
 $(KERNELS): $(STAMP) $(KERNELS_SOURCES)
 	@echo '[kernels] $(CXX): $(or $(shell command -v $(CXX) 2>/dev/null),not found); nvcc: $(or $(NVCC),not found)'
 	@command -v $(CXX) >/dev/null 2>&1 || { echo '[kernels] needs a C++ compiler: install g++, or name yours with CXX=' >&2; exit 2; }
-	@CXX='$(CXX)' "$(BIN)/python" -m pip install -qq --no-deps --config-settings=build-dir='$(abspath $(VENV))/kernels-build' ./kernels
+	@CXX='$(CXX)' $(if $(NVCC),CUDACXX='$(NVCC)') "$(BIN)/python" -m pip install -qq --no-deps --config-settings=build-dir='$(abspath $(VENV))/kernels-build' ./kernels
 	@touch "$@"
 
 demo: venv  ## Degrade and restore a packaged photo, or restore yours: make demo SRC=photo.jpg

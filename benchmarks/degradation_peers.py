@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -163,7 +164,7 @@ class Scene:
         return {**fields, "light": light, "seed": list(self.seeds), "present": 15}
 
 
-class Library:
+class Library(ABC):
     """One candidate: where it comes from, what it has, and how its calls are made."""
 
     name: ClassVar[str]
@@ -172,13 +173,13 @@ class Library:
     """Operations it has: what its call leaves out or does otherwise, compared with ours."""
     provider = ""
 
+    @abstractmethod
     def prepare(self, operation: str, scene: Scene) -> Call:
         """A call that degrades every image of the scene once.
 
         Raises:
             Missing: this build of the library cannot.
         """
-        raise NotImplementedError
 
 
 def _version(*packages: str) -> str:

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "common/view.h"
+#include "frame/frame.h"
 
 namespace rirf {
 
@@ -106,6 +107,73 @@ rirf_status check_equal(const char *name, int64_t height, int64_t width, const c
                 static_cast<long long>(height), static_cast<long long>(width),
                 static_cast<long long>(other->height), static_cast<long long>(other->width),
                 other_name);
+}
+
+// What each call asks, on the CPU and on CUDA alike.
+inline rirf_status check_to_planes(const rirf_frame *frame, const rirf_planes *planes) {
+    RIRF_TRY(check_frame("frame", frame, false));
+    RIRF_TRY(check_planes("planes", planes, true));
+    RIRF_TRY(check_covers("planes", planes, "frame", frame));
+    return check_apart("planes", planes, "frame", frame);
+}
+
+inline rirf_status check_to_frame(const rirf_planes *planes, const rirf_frame *frame) {
+    RIRF_TRY(check_planes("planes", planes, false));
+    RIRF_TRY(check_frame("frame", frame, true));
+    RIRF_TRY(check_covers("planes", planes, "frame", frame));
+    return check_apart("frame", frame, "planes", planes);
+}
+
+inline rirf_status check_blend(const rirf_planes *tile, const float *row_weights,
+                               const float *column_weights, const rirf_planes *sums) {
+    RIRF_TRY(check_planes("tile", tile, false));
+    RIRF_TRY(check_planes("sums", sums, true));
+    if (sums->type != RIRF_FLOAT32) {
+        return fail(RIRF_BAD_VALUE, "sums: got RIRF_FLOAT16, expected RIRF_FLOAT32");
+    }
+    RIRF_TRY(check_covers("tile", tile, "sums", sums));
+    RIRF_TRY(check_apart("sums", sums, "tile", tile));
+    if (row_weights == nullptr) return fail(RIRF_NULL_POINTER, "row_weights: got NULL");
+    if (column_weights == nullptr) return fail(RIRF_NULL_POINTER, "column_weights: got NULL");
+    return RIRF_OK;
+}
+
+// Addresses only: on CUDA, psf and tables lie where the host cannot look.
+inline rirf_status check_model(const rirf_model *model) {
+    if (model == nullptr) return fail(RIRF_NULL_POINTER, "model: got NULL");
+    for (double light : model->light) {
+        if (!(light >= 0.0 && light <= 1.0)) {
+            return fail(RIRF_BAD_VALUE, "model.light: got %g, expected numbers in [0, 1]", light);
+        }
+    }
+    if (model->shift == nullptr) return fail(RIRF_NULL_POINTER, "model.shift: got NULL");
+    if (model->variance == nullptr) return fail(RIRF_NULL_POINTER, "model.variance: got NULL");
+    if (model->block_variance == nullptr) {
+        return fail(RIRF_NULL_POINTER, "model.block_variance: got NULL");
+    }
+    return RIRF_OK;
+}
+
+inline rirf_status check_residual(const rirf_frame *frame, const rirf_frame *restored,
+                                  const rirf_map *transmission, const rirf_model *model,
+                                  const rirf_moments *moments) {
+    RIRF_TRY(check_frame("frame", frame, false));
+    RIRF_TRY(check_frame("restored", restored, false));
+    RIRF_TRY(check_map("transmission", transmission, false));
+    if (frame->height < RESIDUAL_BLOCK || frame->width < RESIDUAL_BLOCK) {
+        return fail(RIRF_BAD_SHAPE, "frame: got %lld x %lld pixels, expected at least 8 x 8",
+                    static_cast<long long>(frame->height), static_cast<long long>(frame->width));
+    }
+    RIRF_TRY(check_equal("restored", restored->height, restored->width, "frame", frame));
+    if (transmission->batch != 1) {
+        return fail(RIRF_BAD_SHAPE, "transmission: got a batch of %lld, expected one map",
+                    static_cast<long long>(transmission->batch));
+    }
+    RIRF_TRY(
+        check_equal("transmission", transmission->height, transmission->width, "frame", frame));
+    RIRF_TRY(check_model(model));
+    if (moments == nullptr) return fail(RIRF_NULL_POINTER, "moments: got NULL");
+    return RIRF_OK;
 }
 
 }  // namespace rirf

@@ -310,22 +310,11 @@ bool Residual::tile(int64_t top, int64_t left, rirf_moments *sums) const {
     return true;
 }
 
-rirf_status check_model(const rirf_model *model) {
-    if (model == nullptr) return fail(RIRF_NULL_POINTER, "model: got NULL");
-    for (double light : model->light) {
-        if (!(light >= 0.0 && light <= 1.0)) {
-            return fail(RIRF_BAD_VALUE, "model.light: got %g, expected numbers in [0, 1]", light);
-        }
-    }
-    bool any = model->psf == nullptr;
-    for (int64_t i = 0; !any && i < RIRF_PSF_AREA; ++i) any = model->psf[i] != 0.0f;
-    if (!any) return fail(RIRF_BAD_VALUE, "model.psf: is all zeros, expected a kernel of sum 1");
-    if (model->shift == nullptr) return fail(RIRF_NULL_POINTER, "model.shift: got NULL");
-    if (model->variance == nullptr) return fail(RIRF_NULL_POINTER, "model.variance: got NULL");
-    if (model->block_variance == nullptr) {
-        return fail(RIRF_NULL_POINTER, "model.block_variance: got NULL");
-    }
-    return RIRF_OK;
+rirf_status check_psf(const float *psf) {
+    bool any = psf == nullptr;
+    for (int64_t i = 0; !any && i < RIRF_PSF_AREA; ++i) any = psf[i] != 0.0f;
+    return any ? RIRF_OK
+               : fail(RIRF_BAD_VALUE, "model.psf: is all zeros, expected a kernel of sum 1");
 }
 
 }  // namespace
@@ -336,34 +325,20 @@ using namespace rirf;
 extern "C" {
 
 rirf_status rirf_frame_to_planes(const rirf_frame *frame, const rirf_planes *planes, int threads) {
-    RIRF_TRY(check_frame("frame", frame, false));
-    RIRF_TRY(check_planes("planes", planes, true));
-    RIRF_TRY(check_covers("planes", planes, "frame", frame));
-    RIRF_TRY(check_apart("planes", planes, "frame", frame));
+    RIRF_TRY(check_to_planes(frame, planes));
     return planes->type == RIRF_FLOAT16 ? to_planes<uint16_t>(*frame, *planes, threads)
                                         : to_planes<float>(*frame, *planes, threads);
 }
 
 rirf_status rirf_planes_to_frame(const rirf_planes *planes, const rirf_frame *frame, int threads) {
-    RIRF_TRY(check_planes("planes", planes, false));
-    RIRF_TRY(check_frame("frame", frame, true));
-    RIRF_TRY(check_covers("planes", planes, "frame", frame));
-    RIRF_TRY(check_apart("frame", frame, "planes", planes));
+    RIRF_TRY(check_to_frame(planes, frame));
     return planes->type == RIRF_FLOAT16 ? to_frame<uint16_t>(*planes, *frame, threads)
                                         : to_frame<float>(*planes, *frame, threads);
 }
 
 rirf_status rirf_blend_tile(const rirf_planes *tile, const float *row_weights,
                             const float *column_weights, const rirf_planes *sums, int threads) {
-    RIRF_TRY(check_planes("tile", tile, false));
-    RIRF_TRY(check_planes("sums", sums, true));
-    if (sums->type != RIRF_FLOAT32) {
-        return fail(RIRF_BAD_VALUE, "sums: got RIRF_FLOAT16, expected RIRF_FLOAT32");
-    }
-    RIRF_TRY(check_covers("tile", tile, "sums", sums));
-    RIRF_TRY(check_apart("sums", sums, "tile", tile));
-    if (row_weights == nullptr) return fail(RIRF_NULL_POINTER, "row_weights: got NULL");
-    if (column_weights == nullptr) return fail(RIRF_NULL_POINTER, "column_weights: got NULL");
+    RIRF_TRY(check_blend(tile, row_weights, column_weights, sums));
     return tile->type == RIRF_FLOAT16
                ? blend_rows<uint16_t>(*tile, row_weights, column_weights, *sums, threads)
                : blend_rows<float>(*tile, row_weights, column_weights, *sums, threads);
@@ -372,22 +347,8 @@ rirf_status rirf_blend_tile(const rirf_planes *tile, const float *row_weights,
 rirf_status rirf_residual(const rirf_frame *frame, const rirf_frame *restored,
                           const rirf_map *transmission, const rirf_model *model,
                           rirf_moments *moments, int threads) {
-    RIRF_TRY(check_frame("frame", frame, false));
-    RIRF_TRY(check_frame("restored", restored, false));
-    RIRF_TRY(check_map("transmission", transmission, false));
-    if (frame->height < RESIDUAL_BLOCK || frame->width < RESIDUAL_BLOCK) {
-        return fail(RIRF_BAD_SHAPE, "frame: got %lld x %lld pixels, expected at least 8 x 8",
-                    static_cast<long long>(frame->height), static_cast<long long>(frame->width));
-    }
-    RIRF_TRY(check_equal("restored", restored->height, restored->width, "frame", frame));
-    if (transmission->batch != 1) {
-        return fail(RIRF_BAD_SHAPE, "transmission: got a batch of %lld, expected one map",
-                    static_cast<long long>(transmission->batch));
-    }
-    RIRF_TRY(
-        check_equal("transmission", transmission->height, transmission->width, "frame", frame));
-    RIRF_TRY(check_model(model));
-    if (moments == nullptr) return fail(RIRF_NULL_POINTER, "moments: got NULL");
+    RIRF_TRY(check_residual(frame, restored, transmission, model, moments));
+    RIRF_TRY(check_psf(model->psf));
 
     const Residual residual(*frame, *restored, *transmission, *model);
     const int64_t down = (frame->height + TILE_ROWS - 1) / TILE_ROWS;

@@ -131,20 +131,14 @@ extern "C" {
 
 rirf_status rirf_cuda_frame_to_planes(const rirf_frame *frame, const rirf_planes *planes,
                                       void *stream) {
-    RIRF_TRY(check_frame("frame", frame, false));
-    RIRF_TRY(check_planes("planes", planes, true));
-    RIRF_TRY(check_covers("planes", planes, "frame", frame));
-    RIRF_TRY(check_apart("planes", planes, "frame", frame));
+    RIRF_TRY(check_to_planes(frame, planes));
     return cuda::launch(cuda::to_planes_kernel, {planes->height * planes->width, 1}, stream, *frame,
                         *planes);
 }
 
 rirf_status rirf_cuda_planes_to_frame(const rirf_planes *planes, const rirf_frame *frame,
                                       void *stream) {
-    RIRF_TRY(check_planes("planes", planes, false));
-    RIRF_TRY(check_frame("frame", frame, true));
-    RIRF_TRY(check_covers("planes", planes, "frame", frame));
-    RIRF_TRY(check_apart("frame", frame, "planes", planes));
+    RIRF_TRY(check_to_frame(planes, frame));
     return cuda::launch(cuda::to_frame_kernel, {frame->height * frame->width, 1}, stream, *planes,
                         *frame);
 }
@@ -152,15 +146,7 @@ rirf_status rirf_cuda_planes_to_frame(const rirf_planes *planes, const rirf_fram
 rirf_status rirf_cuda_blend_tile(const rirf_planes *tile, const float *row_weights,
                                  const float *column_weights, const rirf_planes *sums,
                                  void *stream) {
-    RIRF_TRY(check_planes("tile", tile, false));
-    RIRF_TRY(check_planes("sums", sums, true));
-    if (sums->type != RIRF_FLOAT32) {
-        return fail(RIRF_BAD_VALUE, "sums: got RIRF_FLOAT16, expected RIRF_FLOAT32");
-    }
-    RIRF_TRY(check_covers("tile", tile, "sums", sums));
-    RIRF_TRY(check_apart("sums", sums, "tile", tile));
-    if (row_weights == nullptr) return fail(RIRF_NULL_POINTER, "row_weights: got NULL");
-    if (column_weights == nullptr) return fail(RIRF_NULL_POINTER, "column_weights: got NULL");
+    RIRF_TRY(check_blend(tile, row_weights, column_weights, sums));
     return cuda::launch(cuda::blend_kernel, {sums->height * sums->width, 1}, stream, *tile,
                         row_weights, column_weights, *sums);
 }
@@ -168,24 +154,7 @@ rirf_status rirf_cuda_blend_tile(const rirf_planes *tile, const float *row_weigh
 rirf_status rirf_cuda_residual(const rirf_frame *frame, const rirf_frame *restored,
                                const rirf_map *transmission, const rirf_model *model,
                                rirf_moments *moments, void *stream) {
-    RIRF_TRY(check_frame("frame", frame, false));
-    RIRF_TRY(check_frame("restored", restored, false));
-    RIRF_TRY(check_map("transmission", transmission, false));
-    if (frame->height < RESIDUAL_BLOCK || frame->width < RESIDUAL_BLOCK) {
-        return fail(RIRF_BAD_SHAPE, "frame: got %lld x %lld pixels, expected at least 8 x 8",
-                    static_cast<long long>(frame->height), static_cast<long long>(frame->width));
-    }
-    RIRF_TRY(check_equal("restored", restored->height, restored->width, "frame", frame));
-    RIRF_TRY(check_equal("transmission", transmission->height, transmission->width, "frame", frame));
-    if (transmission->batch != 1) {
-        return fail(RIRF_BAD_SHAPE, "transmission: got a batch of %lld, expected one map",
-                    static_cast<long long>(transmission->batch));
-    }
-    if (model == nullptr) return fail(RIRF_NULL_POINTER, "model: got NULL");
-    if (model->shift == nullptr || model->variance == nullptr || model->block_variance == nullptr) {
-        return fail(RIRF_NULL_POINTER, "model: got a table that is NULL, expected (256, 3) values");
-    }
-    if (moments == nullptr) return fail(RIRF_NULL_POINTER, "moments: got NULL");
+    RIRF_TRY(check_residual(frame, restored, transmission, model, moments));
     RIRF_TRY(cuda::clear(moments, sizeof(rirf_moments), stream));
     const int64_t blocks = ((frame->height + RESIDUAL_BLOCK - 1) / RESIDUAL_BLOCK) *
                            ((frame->width + RESIDUAL_BLOCK - 1) / RESIDUAL_BLOCK);

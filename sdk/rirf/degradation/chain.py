@@ -138,7 +138,7 @@ def degrade(
         prior: depth prior for the fog.
         labels: uint8 (H, W) class indices, for the scene part of the true diagnosis.
         layout: the clean scene's layout where the caller has it already; observed from the image
-            and the labels when None, which takes longer than a native degradation.
+            and the labels when None.
         backend: ``numpy``, ``native`` (``rirf_kernels`` on the CPU), ``cuda``, or ``auto``; see
             :func:`rirf.degradation.select_backend`. They agree to float32 rounding.
         keep_stages: whether to keep the frame after each stage.
