@@ -1,12 +1,12 @@
 """Can shake be read off second-order statistics of the crops that the reasoner sees?
 
-Autocorrelations of image gradients, log energies and log mean absolute differences of the eight
-native crops go into a two-layer perceptron, trained on fresh draws of the training images. Its
-number of epochs is chosen on some of those images; the held-out images are looked at once, with the
-final network, and the reasoner of a bundle reads the same frames. Prints a table and, last, one
-JSON line.
+The statistics of the eight native crops that the reasoner is given as well
+(``rirf_training.networks.statistics``) go into a perceptron with two hidden layers, trained on
+fresh draws of the training images. Its number of epochs is chosen on some of those images; the
+held-out images are looked at once, with the final network, and the reasoner of a bundle reads the
+same frames. Prints a table and, last, one JSON line.
 
-Knows nothing of how a reasoner could take such statistics in: it only asks what they tell.
+Knows nothing of how a reasoner takes the statistics in: it only asks what they tell by themselves.
 """
 
 from __future__ import annotations
@@ -34,18 +34,8 @@ from rirf_training.config import ReasonerRun
 from rirf_training.data.catalog import find_clean, held_out
 from rirf_training.data.draw import Draw
 from rirf_training.data.fresh import FreshDraws
+from rirf_training.networks.statistics import CropStatistics
 
-# (down, right) in pixels: both axes and both diagonals, far enough for the longest streaks.
-LAGS = (
-    *((0, lag) for lag in range(1, 17)),
-    *((lag, 0) for lag in range(1, 17)),
-    *((lag, lag) for lag in range(1, 12)),
-    *((lag, -lag) for lag in range(1, 12)),
-)
-STEPS = (2, 4, 8, 16)  # of the differences, in pixels
-STATISTICS = 2 * (CROPS + 2 * len(LAGS)) + 2 * len(STEPS) * CROPS
-# A crop and the longest lag fit in, so that the transform does not wrap one into the other.
-_PADDED = 128
 _LENGTH = 15.0  # pixels: brings the length's target near 1
 # Share of the images up to which they choose the epochs; those below the run's share are held out.
 CHOOSING_SHARE = 0.2
@@ -57,44 +47,11 @@ _AT_ONCE = 50
 Array = NDArray[np.float32]
 
 
-def autocorrelations(gradient: Array) -> tuple[Array, Array]:
-    """Mean squares (N,) and autocorrelations (N, lags) of N gradient images, their means removed.
-
-    The latter are sums over the overlap divided by the area, as the former: not yet normalised.
-    """
-    centred = gradient - gradient.mean(axis=(1, 2), keepdims=True)
-    padded = (_PADDED, _PADDED)
-    power = np.abs(np.fft.rfft2(centred, s=padded)) ** 2
-    area = centred.shape[1] * centred.shape[2]
-    found = (np.fft.irfft2(power, s=padded) / area).astype(np.float32)
-    down, right = np.array(LAGS).T
-    return found[:, 0, 0], found[:, down, right]
-
-
-def statistics(crops: Array) -> Array:
-    """Statistics (296,) of RGB crops (8, 3, 96, 96) in [0, 1].
-
-    For the horizontal and then the vertical gradient: log mean square of each crop (8),
-    autocorrelation over mean square averaged over the crops (54), and the same of the sums over the
-    crops (54), in which the textured ones weigh most. Then log mean absolute differences at 2, 4, 8
-    and 16 pixels, horizontal and vertical, of each crop.
-    """
-    grey = crops.mean(axis=1)
-    found = []
-    for gradient in (grey[:, 1:, 1:] - grey[:, 1:, :-1], grey[:, 1:, 1:] - grey[:, :-1, 1:]):
-        energy, products = autocorrelations(gradient)
-        found += [
-            np.log(energy + 1e-6),
-            (products / (energy[:, None] + 1e-6)).mean(axis=0),
-            products.sum(axis=0) / (energy.sum() + 1e-6),
-        ]
-    for step in STEPS:
-        for difference in (
-            grey[:, :, step:] - grey[:, :, :-step],
-            grey[:, step:] - grey[:, :-step],
-        ):
-            found.append(np.log(np.abs(difference).mean(axis=(1, 2)) + 1e-3))
-    return np.concatenate(found).astype(np.float32)
+def statistics(module: CropStatistics, crops: Array) -> Array:
+    """Statistics (296,) of a frame's crops (8, 3, 96, 96), RGB in [0, 1]."""
+    with torch.no_grad():
+        found: Array = module(torch.from_numpy(crops)[None])[0].numpy()
+    return found
 
 
 @dataclass(frozen=True)
@@ -139,13 +96,14 @@ def collect(
     pipeline: rirf.Pipeline | None = None,
 ) -> Collected:
     """Make draws and keep their statistics; the pipeline, if given, reads the same frames."""
+    module = CropStatistics(CROPS, CROP_SIZE)
 
     def look(draw: Draw, _: int) -> tuple[Array, Diagnosis, bool, float, float]:
         frame = np.ascontiguousarray(draw.degraded)
         start = time.perf_counter()
         crops = extract(frame).crops
         middle = time.perf_counter()
-        found = statistics(crops)
+        found = statistics(module, crops)
         end = time.perf_counter()
         called = False
         if pipeline is not None:
@@ -204,7 +162,7 @@ def train(
     """A perceptron trained for that many epochs, its rate falling to zero along a half cosine."""
     torch.manual_seed(seed)
     network = nn.Sequential(
-        nn.Linear(STATISTICS, 256),
+        nn.Linear(found.shape[1], 256),
         nn.ReLU(),
         nn.Dropout(0.2),
         nn.Linear(256, 128),
@@ -368,7 +326,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "draws": arguments.draws,
         "held": arguments.held,
         "seed": arguments.seed,
-        "statistics": STATISTICS,
+        "statistics": held.statistics.shape[1],
         "crop_size": CROP_SIZE,
         "epochs_tried": losses,
         "epochs": epochs,

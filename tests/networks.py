@@ -6,8 +6,16 @@ import torch
 
 from rirf_training.networks import Reasoner, ReasonerConfig, Restorer, RestorerConfig
 
-REASONER = ReasonerConfig(thumbnail_channels=(8, 8, 8, 16), crop_channels=(8, 8, 16), tokens=16)
-RESTORER = RestorerConfig(channels=(8, 16), blocks=(1, 1), decoder_blocks=(1,), condition=16)
+REASONER = ReasonerConfig(
+    thumbnail_channels=(8, 8, 8, 16),
+    crop_channels=(8, 8, 16),
+    thumbnail_blocks=(1, 1, 1),
+    hidden=16,
+    tokens=16,
+)
+RESTORER = RestorerConfig(
+    channels=(8, 16), blocks=(1, 1), decoder_blocks=(1,), kernels=(3, 5), condition=16
+)
 
 
 def stir(network: torch.nn.Module, seed: int = 0, scale: float = 0.1) -> None:

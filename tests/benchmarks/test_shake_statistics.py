@@ -1,4 +1,7 @@
-"""Shake statistics: a blur moves them the right way, and the benchmark runs on a few pictures."""
+"""The benchmark takes the reasoner's own statistics, and runs on a few pictures.
+
+What the statistics are is tested in tests/training/networks/test_statistics.py.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,13 @@ import json
 from itertools import count
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from skimage import data
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-LENGTH = 7
 
 
 @pytest.fixture
@@ -25,53 +25,21 @@ def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("shake_statistics")
 
 
-def _correlation(script: ModuleType, image: NDArray[np.float32], axis: int) -> dict[Any, float]:
-    gradient = np.diff(image, axis=axis)[None]
-    energy, products = script.autocorrelations(gradient)
-    return dict(zip(script.LAGS, (products[0] / energy[0]).tolist(), strict=True))
+def test_the_statistics_are_the_reasoners(script: ModuleType) -> None:
+    from rirf.views import CROP_SIZE, CROPS
+    from rirf_training.networks import Reasoner, ReasonerConfig
 
-
-def test_autocorrelations_are_the_sums_they_are_called(script: ModuleType) -> None:
-    gradient = np.random.default_rng(3).normal(size=(1, 95, 95)).astype(np.float32)
-    energy, products = script.autocorrelations(gradient)
-    centred = gradient[0] - gradient[0].mean()
-    assert energy[0] == pytest.approx((centred**2).mean(), rel=1e-5)
-    for place, (down, right) in enumerate(script.LAGS):
-        left, width = max(0, -right), 95 - abs(right)
-        here = centred[: 95 - down, left : left + width]
-        there = centred[down:, left + right : left + right + width]
-        expected = float((here * there).sum()) / 95**2
-        assert products[0, place] == pytest.approx(expected, abs=1e-5), (down, right)
-
-
-def test_a_horizontal_blur_shows_at_its_length(script: ModuleType) -> None:
-    sharp = np.random.default_rng(1).random((96, 96 + LENGTH), dtype=np.float32)
-    box = np.full((1, LENGTH), 1.0 / LENGTH, dtype=np.float32)
-    blurred = np.asarray(cv2.filter2D(sharp, -1, box), dtype=np.float32)[:, :96]
-    before, after = (_correlation(script, image, 1) for image in (sharp[:, :96], blurred))
-    # The gradient of white noise has -1/2 beside its peak; a box blur carries that to its length.
-    assert before[0, 1] < -0.4 and abs(before[0, LENGTH]) < 0.1
-    assert after[0, LENGTH] < -0.4 and abs(after[0, 1]) < 0.1
-    # Across the blur nothing moves.
-    across_before, across_after = (
-        _correlation(script, image, 0) for image in (sharp[:, :96], blurred)
-    )
-    assert across_before[1, 0] < -0.4 and across_after[1, 0] < -0.4
-    assert abs(across_after[LENGTH, 0]) < 0.1
-
-
-def test_a_turned_blur_swaps_the_directions(script: ModuleType) -> None:
-    texture = np.random.default_rng(2).random((8, 3, 96, 96), dtype=np.float32)
-    box = np.full((1, LENGTH), 1.0 / LENGTH, dtype=np.float32)
-    planes = texture.reshape(-1, 96, 96)
-    along = np.stack([cv2.filter2D(each, -1, box) for each in planes]).reshape(texture.shape)
-    found = script.statistics(along)
-    turned = script.statistics(np.ascontiguousarray(along.swapaxes(2, 3)))
-    assert found.shape == (script.STATISTICS,) and found.dtype == np.float32
-    # Log energies of the horizontal gradient lead the first half, of the vertical one the second.
-    half = 8 + 2 * len(script.LAGS)
-    np.testing.assert_allclose(found[:8], turned[half : half + 8], rtol=1e-4)
-    assert (found[:8] < found[half : half + 8] - 1.0).all()
+    photo = data.astronaut()
+    windows = [photo[n : n + CROP_SIZE, 9 * n : 9 * n + CROP_SIZE] for n in range(CROPS)]
+    crops = np.stack(windows).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    reasoner = Reasoner(ReasonerConfig())
+    found = script.statistics(reasoner.statistics, crops)
+    assert found.shape == tuple(reasoner.usual.shape) == (296,)
+    assert found.dtype == np.float32
+    # Log energies of the horizontal gradient come first.
+    grey = crops.mean(axis=1)
+    across = (grey[:, 1:, 1:] - grey[:, 1:, :-1]).astype(np.float64)
+    np.testing.assert_allclose(found[:CROPS], np.log(across.var(axis=(1, 2)) + 1e-6), atol=1e-4)
 
 
 def _pictures(root: Path, script: ModuleType) -> Path:
@@ -118,6 +86,7 @@ def test_table_and_record(
     printed = capsys.readouterr().out.splitlines()
     record = json.loads(printed[-1])
     assert record["images"] == {"training": 8, "choosing": 3, "held_out": 2}
+    assert record["statistics"] == 296
     assert record["epochs"] == min((1, 2), key=lambda n: record["epochs_tried"][str(n)])
     frames, presence = record["frames"], record["presence"]
     assert sum(frames[kind] for kind in script.KINDS) == frames["all"] == 21

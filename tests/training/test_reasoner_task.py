@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,15 +10,25 @@ import torch
 
 from rirf import conditioning
 from rirf.diagnosis import EFFECTS
+from rirf.images import to_float
 from rirf.reasoner import decode
 from rirf.views import CROP_SIZE, CROPS, THUMBNAIL_SIZE, extract
+from rirf_training import reasoner_task
 from rirf_training.config import LoopConfig, ReasonerRun
-from rirf_training.data import DrawSet, FreshDraws
-from rirf_training.loop import generator
+from rirf_training.data import DrawSet, FreshDraws, Order
+from rirf_training.loop import Batch, generator, train
 from rirf_training.networks.reasoner import OUTPUTS, Reasoner
 from rirf_training.reasoner_task import ReasonerTask, calibrate, read_draws, read_views
 from tests.networks import REASONER, tiny_reasoner
 from tests.training.conftest import SHARE
+
+STANDARDISING = 24
+
+
+@pytest.fixture(autouse=True)
+def few_standardising_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each task looks at as many draws before it begins; 512 would take most of the tests' time."""
+    monkeypatch.setattr(reasoner_task, "_STANDARDISING_DRAWS", STANDARDISING)
 
 
 def settings(**changes: Any) -> ReasonerRun:
@@ -60,11 +72,12 @@ def test_a_batch(draws: DrawSet) -> None:
     assert shapes.pop("places") == (3,)
     assert shapes == {
         "thumbnail": (4, 3, side, side),
-        "crops": (4, 3, 3, CROP_SIZE, CROP_SIZE),
+        "crops": (4, CROPS, 3, CROP_SIZE, CROP_SIZE),
         "presence": (4, 4),
         "severity": (4, 4),
         "light": (4, 3),
         "map": (4, 1, 32, 32),
+        "clean": (4, 3, 32, 32),
         "shake": (4, 4),
         "rain": (4, 5),
         "noise": (4, 2),
@@ -104,6 +117,87 @@ def test_targets_are_the_true_diagnosis(draws: DrawSet) -> None:
         np.testing.assert_array_equal(
             batch["map"][row, 0].numpy(), draws.transmission(int(position))
         )
+        clean = to_float(np.asarray(draws.clean(int(position)))).transpose(2, 0, 1)
+        # Rounded to a grey level on the way.
+        np.testing.assert_allclose(batch["clean"][row], area_means(clean, 32), atol=0.51 / 255)
+
+
+def area_means(image: np.ndarray, side: int) -> np.ndarray:
+    """(C, H, W) on a grid of cells of equal area, pixels on a border shared."""
+    means = image.astype(np.float64)
+    for axis in (1, 2):
+        length = means.shape[axis]
+        edges = np.linspace(0, length, side + 1)
+        pixels = np.arange(length)
+        ends = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+        shares = np.clip(ends, 0, None) * side / length
+        means = np.moveaxis(np.tensordot(shares, means, (1, axis)), 0, axis)
+    return means
+
+
+def test_the_statistics_are_standardised_on_training_draws(
+    draws: DrawSet, fresh: FreshDraws
+) -> None:
+    task = ReasonerTask(settings(), draws)
+    again = ReasonerTask(settings(), draws)
+    assert torch.equal(again.network.usual, task.network.usual)
+    assert torch.equal(again.network.spread, task.network.spread)
+    orders = fresh.orders(generator(0, 2**62), STANDARDISING)
+    crops = np.stack([extract(fresh.make(order).degraded).crops for order in orders])
+    with torch.no_grad():
+        found = task.network.statistics(torch.from_numpy(crops)).double().numpy()
+    freshly = ReasonerTask(settings(), draws, fresh).network
+    np.testing.assert_allclose(freshly.usual, found.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(freshly.spread, found.std(axis=0, ddof=1), atol=2e-4)
+
+
+def test_a_broken_batch_can_be_made_again(draws: DrawSet, fresh: FreshDraws) -> None:
+    rendered = ReasonerTask(settings(), draws)
+    record = json.loads(json.dumps(rendered.describe(5)))
+    assert set(record["positions"]) <= set(rendered.training.tolist())
+    crops = [
+        extract(np.asarray(draws.degraded(position))).crops for position in record["positions"]
+    ]
+    np.testing.assert_array_equal(rendered.batch(5)["crops"], np.stack(crops))
+
+    task = ReasonerTask(settings(), draws, fresh)
+    record = json.loads(json.dumps(task.describe(5)))
+    orders = [
+        Order(fresh.names.index(draw["image"]), draw["mirrored"], draw["seed"])
+        for draw in record["draws"]
+    ]
+    crops = [extract(fresh.make(order).degraded).crops for order in orders]
+    np.testing.assert_array_equal(task.batch(5)["crops"], np.stack(crops))
+    assert task.describe(6) != task.describe(5)
+
+
+class Stopped(ReasonerTask):
+    """Somebody presses Ctrl+C before the third step."""
+
+    def loss(self, network: Reasoner, batch: Batch) -> Any:
+        self.seen = getattr(self, "seen", 0) + 1
+        if self.seen == 3:
+            raise KeyboardInterrupt
+        return super().loss(network, batch)
+
+
+def test_a_stopped_run_ends_the_same(draws: DrawSet, tmp_path: Path) -> None:
+    loop = settings().loop.model_copy(
+        update={"steps": 4, "checkpoint_every": 1, "validate_every": 4, "warmup": 1}
+    )
+    run = settings(loop=loop)
+
+    def go(kind: type[ReasonerTask], name: str, resume: bool = False) -> bytes:
+        task = kind(run, draws)
+        train(task, loop, tmp_path / name, provenance={}, resume=resume, progress=False)
+        return (tmp_path / name / "model.safetensors").read_bytes()
+
+    straight = go(ReasonerTask, "straight")
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopped, "stopped")
+    torch.rand(7)  # as whatever else runs in the process might
+    # What dropout drops belongs to the step.
+    assert go(ReasonerTask, "stopped", resume=True) == straight
 
 
 def test_held_out_draws_are_never_trained_on(draws: DrawSet) -> None:
@@ -148,7 +242,7 @@ def test_a_small_set_can_be_learnt(draws: DrawSet) -> None:
         optimizer.step()
     loss, last = task.loss(task.network, batch)
     assert float(loss.detach()) < 0.5 * first["total"]
-    for name in ("presence", "score", "map", "light", "colours"):
+    for name in ("presence", "score", "map", "light", "clear", "colours"):
         assert last[name] < 0.7 * first[name], name
 
 
@@ -157,9 +251,53 @@ def test_an_absent_effects_parameters_do_not_count(draws: DrawSet) -> None:
     batch = task.batch(0)
     batch["presence"] = torch.zeros(4, 4)
     _, shown = task.loss(task.network, batch)
-    for name in ("severity", "score", "light", "shake", "rain", "noise", "curve"):
+    for name in ("severity", "score", "light", "clear", "shake", "rain", "noise", "curve"):
         assert shown[name] == 0.0, name
     assert shown["presence"] > 0
+
+
+def fog_batch(clean: float, transmission: float, light: float) -> Batch:
+    return {
+        "clean": torch.full((1, 3, 32, 32), clean),
+        "map": torch.full((1, 1, 32, 32), transmission),
+        "light": torch.full((1, 3), light),
+    }
+
+
+@pytest.mark.parametrize(
+    ("light", "transmission", "expected"),
+    [
+        (0.8, 0.5, 0.5),  # the truth: the clean frame
+        (0.7, 0.5, 0.6),  # (0.65 - 0.35) / 0.5
+        (0.7, 0.25, 0.5),  # (0.65 - 0.525) / 0.25: light and map can be wrong together
+        (0.7, 1.0, 0.65),  # no fog: what is seen
+        (0.65, 0.02, 0.13),  # 0.65 - 0.637, over 0.1 instead of 0.02
+        (0.9, 0.4, 0.275),  # (0.65 - 0.54) / 0.4
+        (0.9, 0.2, 0.0),
+        (0.3, 0.2, 1.0),
+    ],
+)
+def test_what_is_cleared(light: float, transmission: float, expected: float) -> None:
+    """Seen through the true fog, a clean 0.5 is 0.5 x 0.5 + 0.8 x (1 - 0.5) = 0.65."""
+    found = reasoner_task._cleared(
+        torch.full((1, 3), light),
+        torch.full((1, 1, 32, 32), transmission),
+        fog_batch(0.5, 0.5, 0.8),
+    )
+    assert found.shape == (1, 3, 32, 32)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_clearing_with_the_truth_gives_the_clean_frame(draws: DrawSet) -> None:
+    batch = ReasonerTask(settings(), draws).batch(1)
+    found = reasoner_task._cleared(batch["light"], batch["map"], batch)
+    thick = batch["map"] < 0.1
+    np.testing.assert_allclose(torch.where(thick, batch["clean"], found), batch["clean"], atol=1e-4)
+    # Colours do not mix: red light moves red.
+    red = batch["light"] + torch.tensor([0.1, 0.0, 0.0])
+    other = reasoner_task._cleared(red, batch["map"], batch)
+    assert not torch.equal(other[:, 0], found[:, 0])
+    assert torch.equal(other[:, 1:], found[:, 1:])
 
 
 def test_validation_figures(draws: DrawSet) -> None:

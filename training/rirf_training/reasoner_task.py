@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -15,11 +16,12 @@ from tqdm import tqdm
 
 from rirf import conditioning
 from rirf.diagnosis import EFFECTS
+from rirf.images import to_float
 from rirf.reasoner import Reading, decode
 from rirf.scene import CLASSES
 from rirf.views import CROPS, Views, extract
 from rirf_training.config import ReasonerRun
-from rirf_training.data.draw import Draw
+from rirf_training.data.draw import MAP_SIZE, Draw
 from rirf_training.data.draws import DrawSet
 from rirf_training.data.fresh import FreshDraws
 from rirf_training.loop import Batch, generator
@@ -32,6 +34,10 @@ __all__ = ["ReasonerTask", "calibrate", "read_draws", "read_views"]
 # Coverage the severity intervals are calibrated to.
 INTERVAL_COVERAGE = 0.9
 _CHUNK = 32
+# Not a step of any run: the random numbers of the draws that standardise the statistics.
+_STANDARDISING = 2**62
+_STANDARDISING_DRAWS = 512
+_INVERSION_FLOOR = 0.1  # of the transmission, as in the restorer
 
 
 def _columns(vector: NDArray[np.float32], names: Sequence[str]) -> list[float]:
@@ -53,6 +59,15 @@ _TARGETS = {
 }
 
 
+def _small(clean: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """RGB float32 (3, 32, 32) of a uint8 BGR frame, area-averaged."""
+    size = (MAP_SIZE, MAP_SIZE)
+    small = np.asarray(
+        cv2.resize(np.ascontiguousarray(clean), size, interpolation=cv2.INTER_AREA), dtype=np.uint8
+    )
+    return np.ascontiguousarray(to_float(small).transpose(2, 0, 1))
+
+
 def _sample(draw: Draw) -> dict[str, NDArray[np.float32]]:
     """Views and targets of one draw."""
     views = extract(np.asarray(draw.degraded))
@@ -70,6 +85,7 @@ def _sample(draw: Draw) -> dict[str, NDArray[np.float32]]:
         "thumbnail": views.thumbnail,
         "crops": views.crops,
         "map": draw.transmission[None],
+        "clean": _small(draw.clean),
         "street": np.asarray([draw.layout.classes is not None], dtype=np.float32),
         "classes": shares,
         "colours": draw.layout.colours,
@@ -89,6 +105,18 @@ class ReasonerTask:
         self.held = held[:: max(1, len(held) // run.loop.validation_samples)]
         torch.manual_seed(run.seed)
         self.network = Reasoner(run.network)
+        self._standardise()
+
+    def _standardise(self) -> None:
+        random = generator(self.run.seed, _STANDARDISING)
+        if self.fresh is not None:
+            orders = self.fresh.orders(random, _STANDARDISING_DRAWS)
+            seen = self.fresh.map(lambda draw, _: extract(draw.degraded).crops, orders)
+        else:
+            chosen = random.choice(self.training, _STANDARDISING_DRAWS)
+            frames = (np.asarray(self.draws.degraded(int(position))) for position in chosen)
+            seen = [extract(frame).crops for frame in frames]
+        self.network.standardise(torch.from_numpy(np.stack(seen)))
 
     def batch(self, step: int) -> Batch:
         """Views and targets of a step's samples; ``places`` says which crops are in."""
@@ -101,10 +129,16 @@ class ReasonerTask:
             samples = [_sample(self.draws.draw(int(position))) for position in chosen]
         places = np.sort(random.permutation(CROPS)[: self.run.crops])
         arrays = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
-        arrays["crops"] = arrays["crops"][:, places]
         batch = {name: torch.from_numpy(array) for name, array in arrays.items()}
         batch["places"] = torch.from_numpy(places)
         return batch
+
+    def describe(self, step: int) -> dict[str, Any]:
+        """Which draws a step's batch was made of, for the record of a run that broke."""
+        random = generator(self.run.seed, step)
+        if self.fresh is None:
+            return {"positions": random.choice(self.training, self.run.loop.batch).tolist()}
+        return {"draws": self.fresh.describe(self.fresh.orders(random, self.run.loop.batch))}
 
     def loss(self, network: Reasoner, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Weighted sum over all heads; parameters count only where their effect is present."""
@@ -112,8 +146,9 @@ class ReasonerTask:
         raw = {name: value.float() for name, value in raw.items()}
         present = batch["presence"]
         fog, shake, rain, noise = present.unbind(dim=1)
-        level = torch.linspace(0.0, 1.0, 5)
+        level = torch.linspace(0.0, 1.0, 5, device=present.device)
         # The noise that matters is sigma over the grey levels: compare the curves too.
+        clear = _cleared(raw["light"], torch.sigmoid(raw["map"]), batch)
         curve = (0.3 * raw["noise"][:, :1] * level + raw["noise"][:, 1:] * 20 / 255).abs()
         truth = (0.3 * batch["noise"][:, :1] * level + batch["noise"][:, 1:] * 20 / 255).abs()
         classes = -(batch["classes"] * F.log_softmax(raw["grid"][:, :12], dim=1)).sum(dim=1)
@@ -124,6 +159,7 @@ class ReasonerTask:
             "score": masked_mean(raw["severity"], batch["severity"], present),
             "light": masked_l1(raw["light"], batch["light"], torch.maximum(fog, rain)),
             "map": (torch.sigmoid(raw["map"]) - batch["map"]).abs().mean(),
+            "clear": masked_l1(clear, batch["clean"], fog),
             "shake": masked_l1(raw["shake"], batch["shake"], shake),
             "rain": masked_l1(raw["rain"], batch["rain"], rain),
             "noise": masked_l1(raw["noise"], batch["noise"], noise),
@@ -161,6 +197,14 @@ class ReasonerTask:
         save_network(folder, network, provenance)
 
 
+def _cleared(light: Tensor, transmission: Tensor, batch: Batch) -> Tensor:
+    """What inverting the fog with these estimates makes of the true fog, (B, 3, 32, 32)."""
+    true_light, true = batch["light"][..., None, None], batch["map"]
+    foggy = batch["clean"] * true + true_light * (1.0 - true)
+    inverted = foggy - light[..., None, None] * (1.0 - transmission)
+    return (inverted / transmission.clamp(min=_INVERSION_FLOOR)).clamp(0.0, 1.0)
+
+
 def masked_mean(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean absolute error over the entries (B, N) where mask is 1."""
     return ((prediction - target).abs() * mask).sum() / mask.sum().clamp(min=1.0)
@@ -173,6 +217,7 @@ _WEIGHTS = {
     "score": 3.0,
     "light": 3.0,
     "map": 5.0,
+    "clear": 3.0,
     "shake": 0.7,
     "rain": 0.5,
     "noise": 0.5,
@@ -206,11 +251,12 @@ def _run(
 
 
 def _outputs(network: Reasoner, views: Sequence[Views]) -> dict[str, NDArray[np.float32]]:
-    thumbnails = torch.from_numpy(np.stack([view.thumbnail for view in views]))
-    crops = torch.from_numpy(np.stack([view.crops for view in views]))
+    device = next(network.parameters()).device
+    thumbnails = torch.from_numpy(np.stack([view.thumbnail for view in views])).to(device)
+    crops = torch.from_numpy(np.stack([view.crops for view in views])).to(device)
     with torch.no_grad():
         results = network(thumbnails, crops)
-    return {name: value.float().numpy() for name, value in zip(OUTPUTS, results, strict=True)}
+    return {name: value.float().cpu().numpy() for name, value in zip(OUTPUTS, results, strict=True)}
 
 
 def _decoded(outputs: dict[str, NDArray[np.float32]]) -> list[Reading]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any, Literal
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,10 @@ from torch import Tensor
 
 from rirf import conditioning
 from rirf.degradation import NoiseParameters, degrade, fog, noise
+from rirf.diagnosis import EFFECTS
 from rirf.images import to_float
 from rirf_training.networks import Restorer, RestorerConfig
+from rirf_training.networks.blocks import FilmBlock, WideBlock
 from tests.networks import RESTORER, tiny_restorer
 from tests.sdk.pictures import photo
 
@@ -46,12 +50,28 @@ def test_shapes(height: int, width: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("channels", "multiple"), [((8,), 2), ((8, 16), 4), ((8, 8, 8), 8), ((8, 8, 8, 8), 16)]
+    ("channels", "scale", "multiple"),
+    [
+        ((8,), 2, 2),
+        ((8, 16), 2, 4),
+        ((8, 8, 8), 2, 8),
+        ((8, 8, 8, 8), 2, 16),
+        ((8,), 4, 4),
+        ((8, 16), 4, 8),
+        ((8, 8, 8), 4, 16),
+    ],
 )
-def test_the_multiple_is_what_the_levels_need(channels: tuple[int, ...], multiple: int) -> None:
+def test_the_multiple_is_what_the_levels_need(
+    channels: tuple[int, ...], scale: Literal[2, 4], multiple: int
+) -> None:
     levels = len(channels)
     config = RestorerConfig(
-        channels=channels, blocks=(1,) * levels, decoder_blocks=(1,) * (levels - 1), condition=8
+        scale=scale,
+        channels=channels,
+        blocks=(1,) * levels,
+        decoder_blocks=(1,) * (levels - 1),
+        kernels=(3,) * levels,
+        condition=8,
     )
     network = tiny_restorer(config=config)
     assert network.multiple == multiple
@@ -135,6 +155,110 @@ def test_every_parameter_learns() -> None:
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
+
+
+def deep(**changes: Any) -> dict[str, Any]:
+    """Settings of three levels that fit each other."""
+    settings: dict[str, Any] = {
+        "channels": (8, 8, 8),
+        "blocks": (1, 1, 1),
+        "decoder_blocks": (1, 1),
+        "kernels": (3, 5, 7),
+        "condition": 8,
+    }
+    return {**settings, **changes}
+
+
+def test_kernels_choose_the_blocks() -> None:
+    network = Restorer(RestorerConfig(**deep(blocks=(1, 2, 3), decoder_blocks=(2, 1))))
+    kinds = [[type(block) for block in level] for level in network.down]  # type: ignore[attr-defined]  # ModuleLists
+    assert kinds == [[FilmBlock], [WideBlock] * 2, [WideBlock] * 3]
+    assert [len(level) for level in network.up] == [2, 1]  # type: ignore[arg-type]  # ModuleLists
+    sizes = [network.down[n][0].spread.kernel_size for n in (1, 2)]  # type: ignore[index]  # ModuleLists
+    assert sizes == [(5, 5), (7, 7)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"blocks": (1, 1)}, "3 levels of channels need as many blocks.*got 2, 3 and 2"),
+        ({"kernels": (3, 3)}, "3 levels of channels need as many blocks.*got 3, 2 and 2"),
+        ({"decoder_blocks": (1, 1, 1)}, "one fewer decoder_blocks; got 3, 3 and 3"),
+        ({"kernels": (3, 4, 3)}, r"kernels must be odd and 3 or more, got \(3, 4, 3\)"),
+        ({"kernels": (3, 3, 1)}, r"kernels must be odd and 3 or more, got \(3, 3, 1\)"),
+        ({"scale": 3}, "scale"),
+        ({"without": ("scenes",)}, "without"),
+        ({"depth": 3}, "depth"),
+    ],
+)
+def test_sizes_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
+    RestorerConfig(**deep())
+    with pytest.raises(ValidationError, match=message):
+        RestorerConfig(**deep(**changes))
+
+
+PARTS: tuple[conditioning.Part, ...] = ("scores", "parameters", "semantics")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_is_withheld(part: conditioning.Part) -> None:
+    """The network does not look at the entries of the part, and at all others still."""
+    config = RESTORER.model_copy(update={"without": (part,)})
+    network = tiny_restorer(config=config)
+    full = tiny_restorer()
+    # The same weights: what is withheld is no weight and not stored.
+    assert full.state_dict().keys() == network.state_dict().keys()
+    given = inputs()
+    before = update(network, given)
+    withheld = conditioning.entries(part)
+    for position in range(conditioning.SIZE):
+        condition = given["condition"].clone()
+        condition[:, position] += 0.5
+        changed = {**given, "condition": condition}
+        same = torch.equal(update(network, changed), before)
+        assert same == (position in withheld), conditioning.TABLE[position].name
+        assert not torch.equal(update(full, changed), update(full, given))
+    # What is withheld is as if it were zero.
+    condition = given["condition"].clone()
+    condition[:, list(withheld)] = 0.0
+    blank = {**given, "condition": condition}
+    if part == "parameters":
+        blank["transmission"] = torch.ones_like(given["transmission"])
+    torch.testing.assert_close(before, update(full, blank))
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_transmission_map_belongs_to_the_parameters(part: conditioning.Part) -> None:
+    network = tiny_restorer(config=RESTORER.model_copy(update={"without": (part,)}))
+    given = inputs()
+    thin = {**given, "transmission": 0.5 * given["transmission"]}
+    assert torch.equal(update(network, given), update(network, thin)) == (part == "parameters")
+
+
+def test_several_parts_are_withheld() -> None:
+    network = tiny_restorer(config=RESTORER.model_copy(update={"without": PARTS}))
+    given = inputs()
+    known = [conditioning.index("known")]
+    known += [conditioning.index(f"{name}.probability") for name in EFFECTS]
+    rest = [position for position in range(conditioning.SIZE) if position not in known]
+    condition = given["condition"].clone()
+    condition[:, rest] = 9.0
+    assert torch.equal(update(network, {**given, "condition": condition}), update(network, given))
+
+
+def test_a_tile_comes_out_as_in_the_whole_frame() -> None:
+    """Nothing is normalised over the frame: far from a tile's border there is no difference."""
+    network = tiny_restorer()
+    given = inputs(1, 96, 128)
+    tile = {
+        name: value[..., 16:80, 24:120] if value.ndim == 4 else value
+        for name, value in given.items()
+    }
+    whole, part = update(network, given)[..., 16:80, 24:120], update(network, tile)
+    torch.testing.assert_close(
+        part[..., 24:-24, 24:-24], whole[..., 24:-24, 24:-24], atol=1e-5, rtol=1e-4
+    )
+    assert not torch.allclose(part, whole, atol=1e-3)
 
 
 def test_another_conditioning_vector_is_refused() -> None:

@@ -36,6 +36,8 @@ from rirf_training.data.draw import Draw, make_draw, save_array
 __all__ = ["FreshDraws", "Order"]
 
 T = TypeVar("T")
+# Keeps a frame's tone apart from other random numbers that are drawn from the same seed.
+_TONE_STREAM = 1
 
 
 @dataclass(frozen=True)
@@ -66,14 +68,23 @@ class FreshDraws:
         images: the clean images to draw from.
         workers: threads.
         progress: show a bar while frames are decoded.
+        tone: gain and gamma of each clean frame are drawn log-uniformly between e^-tone and e^tone
+            before it is degraded; 0 leaves frames as they are.
 
     Raises:
         ImageError: a picture or a class map cannot be read.
     """
 
     def __init__(
-        self, folder: Path, images: Sequence[Clean], *, workers: int = 2, progress: bool = True
+        self,
+        folder: Path,
+        images: Sequence[Clean],
+        *,
+        workers: int = 2,
+        progress: bool = True,
+        tone: float = 0.0,
     ) -> None:
+        self._tone = tone
         folder.mkdir(parents=True, exist_ok=True)
         self.names = tuple(clean.name for clean in images)
         self._pool = ThreadPoolExecutor(max(1, workers), thread_name_prefix="draws")
@@ -91,6 +102,13 @@ class FreshDraws:
             for image, flip, seed in zip(images, mirrored, seeds, strict=True)
         ]
 
+    def describe(self, orders: Sequence[Order]) -> list[dict[str, str | int]]:
+        """The orders as JSON, with the images' names."""
+        return [
+            {"image": self.names[order.image], "mirrored": order.mirrored, "seed": order.seed}
+            for order in orders
+        ]
+
     def make(self, order: Order) -> Draw:
         """The draw; the same order gives the same one."""
         scene = self._scenes[order.image]
@@ -100,7 +118,12 @@ class FreshDraws:
         if scene.rows is not None:
             rows = np.load(scene.rows, mmap_mode="r")[:, ::step]
             prior = StandingPrior(rows, scene.horizon)
-        return make_draw(frame, order.seed, scene.layouts[order.mirrored], prior)
+        layout = scene.layouts[order.mirrored]
+        if self._tone > 0.0:
+            frame = _toned(frame, order.seed, self._tone)
+            seen = observe(to_float(frame))
+            layout = SceneLayout(layout.classes, seen.colours, seen.detail)
+        return make_draw(frame, order.seed, layout, prior)
 
     def shape(self, order: Order) -> tuple[int, ...]:
         """Shape of an order's frame, (H, W, 3)."""
@@ -112,6 +135,17 @@ class FreshDraws:
             lambda numbered: work(self.make(numbered[1]), numbered[0]), enumerate(orders)
         )
         return list(made)
+
+
+def _toned(frame: NDArray[np.uint8], seed: int, tone: float) -> NDArray[np.uint8]:
+    """The frame with a gain and a gamma that the seed decides."""
+    # Of 64 bits without a sign: a list would become floats where the seed is large, and lose some.
+    key = np.array([seed, _TONE_STREAM], dtype=np.uint64)
+    random = np.random.Generator(np.random.Philox(key=key))
+    gain, gamma = np.exp(random.uniform(-tone, tone, 2))
+    level = np.linspace(0.0, 1.0, 256)
+    table = np.rint(255.0 * np.minimum(1.0, gain * level**gamma)).astype(np.uint8)
+    return np.asarray(cv2.LUT(np.ascontiguousarray(frame), table), dtype=np.uint8)
 
 
 def _prepare(folder: Path, clean: Clean) -> _Scene:

@@ -1,8 +1,9 @@
 """The edge reasoner: a thumbnail and native-resolution crops in, every part of a diagnosis out.
 
-The thumbnail carries fog, light and scene; the crops, with a high-pass copy, carry noise, blur and
-rain. Crop tokens are pooled by attention together with the thumbnail's. Presence probabilities are
-temperature-scaled and severity intervals conformally widened by buffers fitted after training.
+The thumbnail carries fog, light and scene; the crops, with a high-pass copy, carry noise and rain;
+their second-order statistics carry blur. Crop tokens are pooled by attention together with the
+thumbnail's and the statistics'. Presence probabilities are temperature-scaled and severity
+intervals conformally widened by buffers fitted after training.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from torch.nn import functional as F
 
 from rirf import scene
 from rirf.diagnosis import EFFECTS
-from rirf.views import CROPS
+from rirf.views import CROP_SIZE, CROPS
 from rirf_training.networks.blocks import ResidualBlock
+from rirf_training.networks.statistics import CropStatistics
 
 __all__ = ["OUTPUTS", "Reasoner", "ReasonerConfig"]
 
@@ -37,15 +39,33 @@ OUTPUTS = (
     "detail",
 )
 
+_FEATURES = 256  # of the trunk, which every head reads
+_MAP = 48  # channels of the transmission map's branch
+_DROPOUT = 0.1
+# Standardised statistics are bounded: a frame unlike any other must not drown the rest.
+_OUTLIER = 8.0
+
 
 class ReasonerConfig(BaseModel):
-    """Size of the reasoner: channels of the thumbnail trunk, of the crop trunk, token width."""
+    """Size of the reasoner.
+
+    Attributes:
+        thumbnail_channels: of the stem at 64 x 64 and the stages at 32, 16 and 8.
+        thumbnail_blocks: residual blocks of those stages.
+        crop_channels: of the stem at 48 x 48 and the stages at 24 and 12.
+        crop_blocks: residual blocks of each of those stages.
+        hidden: width of the layer that reads the statistics.
+        tokens: width of a token.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["reasoner"] = "reasoner"
-    thumbnail_channels: tuple[int, int, int, int] = (48, 64, 96, 128)
-    crop_channels: tuple[int, int, int] = (32, 48, 96)
+    thumbnail_channels: tuple[int, int, int, int] = (32, 48, 96, 160)
+    thumbnail_blocks: tuple[int, int, int] = (2, 3, 3)
+    crop_channels: tuple[int, int, int] = (16, 32, 64)
+    crop_blocks: int = 1
+    hidden: int = 256
     tokens: int = 192
 
 
@@ -84,47 +104,69 @@ class Reasoner(nn.Module):
 
     temperature: Tensor
     quantile: Tensor
+    usual: Tensor
+    spread: Tensor
 
     def __init__(self, config: ReasonerConfig) -> None:
         super().__init__()
         self.config = config
         a, b, c, d = config.thumbnail_channels
         width = config.tokens
-        self.thumbnail_stem = nn.Sequential(nn.Conv2d(48, a, 3, padding=1), nn.ReLU())
-        self.thumbnail_32 = _stage(a, b, 2)
-        self.thumbnail_16 = _stage(b, c, 2)
-        self.thumbnail_8 = _stage(c, d, 2)
-        self.lateral_32 = nn.Conv2d(b, 48, 1)
-        self.lateral_16 = nn.Conv2d(c, 48, 1)
-        self.lateral_8 = nn.Conv2d(d, 48, 1)
-        self.map = nn.Sequential(ResidualBlock(48), nn.ReLU(), nn.Conv2d(48, 1, 3, padding=1))
+        # Strided convolutions: cheaper on every engine than moving pixels into channels first.
+        self.thumbnail_stem = nn.Sequential(nn.Conv2d(3, a, 6, stride=4, padding=1), nn.ReLU())
+        self.thumbnail_32 = _stage(a, b, config.thumbnail_blocks[0])
+        self.thumbnail_16 = _stage(b, c, config.thumbnail_blocks[1])
+        self.thumbnail_8 = _stage(c, d, config.thumbnail_blocks[2])
+        self.lateral_32 = nn.Conv2d(b, _MAP, 1)
+        self.lateral_16 = nn.Conv2d(c, _MAP, 1)
+        self.lateral_8 = nn.Conv2d(d, _MAP, 1)
+        self.map_context = nn.Linear(_FEATURES, _MAP)
+        self.map = nn.Sequential(
+            ResidualBlock(_MAP), ResidualBlock(_MAP), nn.ReLU(), nn.Conv2d(_MAP, 2, 3, padding=1)
+        )
         self.grid = nn.Conv2d(d, len(scene.CLASSES) + 1 + 4, 1)
         self.thumbnail_token = nn.Linear(2 * d, width)
 
         e, f, g = config.crop_channels
-        self.crop_stem = nn.Sequential(nn.Conv2d(24, e, 3, padding=1), nn.ReLU())
-        self.crop_24 = _stage(e, f, 2)
-        self.crop_12 = _stage(f, g, 2)
+        self.crop_stem = nn.Sequential(nn.Conv2d(6, e, 4, stride=2, padding=1), nn.ReLU())
+        self.crop_24 = _stage(e, f, config.crop_blocks)
+        self.crop_12 = _stage(f, g, config.crop_blocks)
         self.crop_token = nn.Linear(2 * (f + g), width)
         self.crop_place = nn.Parameter(torch.zeros(CROPS, width))
+        self.statistics = CropStatistics(CROPS, CROP_SIZE)
+        # Brings each statistic to mean 0 and spread 1; fitted before training.
+        self.register_buffer("usual", torch.zeros(self.statistics.size))
+        self.register_buffer("spread", torch.ones(self.statistics.size))
+        self.statistics_token = nn.Sequential(
+            nn.Linear(self.statistics.size, config.hidden),
+            nn.ReLU(),
+            nn.Dropout(_DROPOUT),
+            nn.Linear(config.hidden, width),
+        )
         self.attend = _Attention(width)
-        self.trunk = nn.Sequential(nn.Linear(2 * width, 256), nn.ReLU())
+        self.trunk = nn.Sequential(nn.Linear(3 * width, _FEATURES), nn.ReLU())
         count = len(EFFECTS)
         self.heads = nn.ModuleDict(
             {
-                "presence": nn.Linear(256, count),
-                "severity": nn.Linear(256, count),
-                "log_scale": nn.Linear(256, count),
-                "light": nn.Linear(256, 3),
-                "shake": nn.Linear(256, 4),
-                "rain": nn.Linear(256, 5),
-                "noise": nn.Linear(256, 2),
-                "street": nn.Linear(256, 1),
+                "presence": nn.Linear(_FEATURES, count),
+                "severity": nn.Linear(_FEATURES, count),
+                "log_scale": nn.Linear(_FEATURES, count),
+                "light": nn.Linear(_FEATURES, 3),
+                "shake": nn.Linear(_FEATURES, 4),
+                "rain": nn.Linear(_FEATURES, 5),
+                "noise": nn.Linear(_FEATURES, 2),
+                "street": nn.Linear(_FEATURES, 1),
             }
         )
         self.register_buffer("temperature", torch.ones(count))
         # log(10): the interval that holds 90 % of a Laplace distribution, until calibrated.
         self.register_buffer("quantile", torch.full((count,), 2.302585))
+
+    def standardise(self, crops: Tensor) -> None:
+        """Fit the standardisation of the statistics on crops (B, 8, 3, 96, 96) of many frames."""
+        found = self.statistics(crops)
+        self.usual.copy_(found.mean(dim=0))
+        self.spread.copy_(found.std(dim=0) + 1e-4)
 
     def raw(
         self, thumbnail: Tensor, crops: Tensor, places: Tensor | None = None
@@ -133,37 +175,52 @@ class Reasoner(nn.Module):
 
         Args:
             thumbnail: (B, 3, 256, 256).
-            crops: (B, N, 3, 96, 96).
-            places: (N,) which of the crop positions these are; all of them when None.
+            crops: (B, 8, 3, 96, 96).
+            places: (N,) which crops the convolutions look at; all of them when None. The
+                statistics are always those of all.
         """
-        t32 = self.thumbnail_32(self.thumbnail_stem(F.pixel_unshuffle(thumbnail - 0.5, 4)))
+        t32 = self.thumbnail_32(self.thumbnail_stem(thumbnail - 0.5))
         t16 = self.thumbnail_16(t32)
         t8 = self.thumbnail_8(t16)
-        fused = self.lateral_16(t16) + F.interpolate(self.lateral_8(t8), scale_factor=2.0)
-        fused = self.lateral_32(t32) + F.interpolate(fused, scale_factor=2.0)
         grid = F.avg_pool2d(self.grid(t8), 2)
         seen = torch.cat([t8.mean(dim=(2, 3)), t8.amax(dim=(2, 3))], dim=1)
         thumbnail_token = self.thumbnail_token(seen)
 
-        batch, count = crops.shape[:2]
-        flat = crops.flatten(0, 1)
+        # Spectra span many orders of magnitude: single precision, whatever the rest runs in.
+        with torch.autocast(crops.device.type, enabled=False):
+            measured = (self.statistics(crops.float()) - self.usual) / self.spread
+        statistics_token = self.statistics_token(measured.clamp(-_OUTLIER, _OUTLIER))
+
+        chosen = crops if places is None else crops[:, places]
+        batch, count = chosen.shape[:2]
+        flat = chosen.flatten(0, 1)
         high = flat - F.avg_pool2d(flat, 3, stride=1, padding=1, count_include_pad=False)
         # High-pass values are an order of magnitude smaller than the image's.
-        both = torch.cat([flat - 0.5, 5.0 * high], dim=1)
-        c24 = self.crop_24(self.crop_stem(F.pixel_unshuffle(both, 2)))
+        c24 = self.crop_24(self.crop_stem(torch.cat([flat - 0.5, 5.0 * high], dim=1)))
         c12 = self.crop_12(c24)
-        statistics = [c24.mean(dim=(2, 3)), c12.mean(dim=(2, 3))]
+        pooled = [c24.mean(dim=(2, 3)), c12.mean(dim=(2, 3))]
         # E|x - mean| rather than a standard deviation: no square root near zero, safe in fp16.
-        statistics += [
+        pooled += [
             (x - x.mean(dim=(2, 3), keepdim=True)).abs().mean(dim=(2, 3)) for x in (c24, c12)
         ]
-        tokens = self.crop_token(torch.cat(statistics, dim=1)).reshape(batch, count, -1)
+        tokens = self.crop_token(torch.cat(pooled, dim=1)).reshape(batch, count, -1)
         place = self.crop_place if places is None else self.crop_place[places]
-        tokens = torch.cat([thumbnail_token[:, None], tokens + place], dim=1)
-        tokens = self.attend(tokens)
-        feature = self.trunk(torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1))
+        globals_ = [thumbnail_token[:, None], statistics_token[:, None]]
+        tokens = self.attend(torch.cat([*globals_, tokens + place], dim=1))
+        # The crops' mean, so that training on some of them resembles running on all.
+        joined = torch.cat([tokens[:, 0], tokens[:, 1], tokens[:, 2:].mean(dim=1)], dim=1)
+        feature = self.trunk(joined)
         out = {name: head(feature) for name, head in self.heads.items()}
-        out["map"] = self.map(fused)
+
+        fused = self.lateral_16(t16) + F.interpolate(self.lateral_8(t8), scale_factor=2.0)
+        fused = self.lateral_32(t32) + F.interpolate(fused, scale_factor=2.0)
+        maps = self.map(fused + self.map_context(feature)[..., None, None])
+        out["map"] = maps[:, :1]
+        # Where fog is thickest its light is seen: a weighted mean of the frame's own colours,
+        # corrected by what the rest of the network makes of it.
+        weights = torch.softmax(maps[:, 1:].flatten(2).float(), dim=2)
+        colours = F.avg_pool2d(thumbnail, 8).flatten(2)
+        out["light"] = out["light"] + (weights * colours).sum(dim=2)
         out["grid"] = grid
         return out
 

@@ -15,70 +15,107 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rirf import conditioning
-from rirf_training.networks.blocks import FilmBlock
+from rirf_training.networks.blocks import FilmBlock, WideBlock
 
 __all__ = ["Restorer", "RestorerConfig"]
 
 _TRANSMISSION_FLOOR = 0.1
 _INPUTS = 13
+_DENSE = 3  # the kernel that means dense blocks
 
 
 class RestorerConfig(BaseModel):
     """Size of the restorer.
 
     Attributes:
-        channels: channels of each level, finest (half resolution) first.
-        blocks: residual blocks of each level on the way down; the deepest level's are the middle.
-        decoder_blocks: residual blocks of each level but the deepest on the way up.
+        scale: the finest level works at 1/scale of the frame's resolution.
+        channels: channels of each level, finest first; each level halves the resolution.
+        blocks: blocks of each level on the way down; the deepest level's are the middle.
+        decoder_blocks: blocks of each level but the deepest on the way up.
+        kernels: of each level's blocks: 3 for dense residual blocks, a larger odd number for
+            depthwise ones of that kernel.
         condition: width of the condition embedding.
+        without: parts of the diagnosis that the network does not look at, for ablations; without
+            ``parameters`` the transmission map is not looked at either.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     kind: Literal["restorer"] = "restorer"
     conditioning_version: Literal[1] = 1
+    scale: Literal[2, 4] = 2
     channels: tuple[int, ...] = (32, 64, 128, 160)
     blocks: tuple[int, ...] = (1, 1, 2, 3)
     decoder_blocks: tuple[int, ...] = (1, 1, 2)
+    kernels: tuple[int, ...] = (3, 3, 3, 3)
     condition: int = 128
+    without: tuple[conditioning.Part, ...] = ()
+
+    @model_validator(mode="after")
+    def _fits(self) -> RestorerConfig:
+        levels = len(self.channels)
+        counts = (len(self.blocks), len(self.decoder_blocks) + 1, len(self.kernels))
+        if any(count != levels for count in counts):
+            raise ValueError(
+                f"{levels} levels of channels need as many blocks and kernels and one fewer "
+                f"decoder_blocks; got {counts[0]}, {counts[2]} and {counts[1] - 1}"
+            )
+        if any(kernel < 3 or kernel % 2 == 0 for kernel in self.kernels):
+            raise ValueError(f"kernels must be odd and 3 or more, got {self.kernels}")
+        return self
+
+
+def _blocks(channels: int, count: int, kernel: int, condition: int) -> nn.ModuleList:
+    if kernel == _DENSE:
+        return nn.ModuleList(FilmBlock(channels, condition) for _ in range(count))
+    return nn.ModuleList(WideBlock(channels, condition, kernel) for _ in range(count))
 
 
 class Restorer(nn.Module):
     """See the module's text. H and W must be multiples of :attr:`multiple`."""
 
+    kept: Tensor
+
     def __init__(self, config: RestorerConfig) -> None:
         super().__init__()
         self.config = config
-        channels, width = config.channels, config.condition
+        kept = torch.ones(conditioning.SIZE)
+        for part in config.without:
+            kept[list(conditioning.entries(part))] = 0.0
+        self.register_buffer("kept", kept, persistent=False)
+        channels, width, scale = config.channels, config.condition, config.scale
         self.embed = nn.Sequential(
             nn.Linear(conditioning.SIZE + 2, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()
         )
-        self.stem = nn.Conv2d(_INPUTS * 4, channels[0], 3, padding=1)
+        # Strided and transposed convolutions do what moving pixels into channels and back before a
+        # dense one would, in less time.
+        self.stem = nn.Conv2d(_INPUTS, channels[0], 3 * scale, stride=scale, padding=scale)
+        levels = list(zip(channels, config.kernels, strict=True))
         self.down = nn.ModuleList(
-            nn.ModuleList(FilmBlock(c, width) for _ in range(n))
-            for c, n in zip(channels, config.blocks, strict=True)
+            _blocks(c, count, kernel, width)
+            for (c, kernel), count in zip(levels, config.blocks, strict=True)
         )
         pairs = list(pairwise(channels))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.grow = nn.ModuleList(nn.Conv2d(b, 4 * a, 1) for a, b in pairs)
+        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
         self.up = nn.ModuleList(
-            nn.ModuleList(FilmBlock(c, width) for _ in range(n))
-            for c, n in zip(channels[:-1], config.decoder_blocks, strict=True)
+            _blocks(c, count, kernel, width)
+            for (c, kernel), count in zip(levels[:-1], config.decoder_blocks, strict=True)
         )
         # Residual (3) and the weight of the inverted-fog estimate (1), at full resolution.
-        self.head = nn.Conv2d(channels[0], 4 * 4, 3, padding=1)
+        self.head = nn.Conv2d(channels[0], 4 * scale * scale, 3, padding=1)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]  # bias is a Parameter here
 
     @property
     def multiple(self) -> int:
         """H and W must be multiples of this."""
-        return int(2 ** len(self.config.channels))
+        return int(self.config.scale * 2 ** (len(self.config.channels) - 1))
 
     def physics(
         self, degraded: Tensor, transmission: Tensor, condition: Tensor
@@ -120,11 +157,15 @@ class Restorer(nn.Module):
         Returns:
             The update s (B, 3, H, W): the next state is ``state + step * s``.
         """
+        if self.config.without:
+            condition = condition * self.kept
+        if "parameters" in self.config.without:
+            transmission = torch.ones_like(transmission)
         clear, sigma = self.physics(degraded, transmission, condition)
         moment = torch.stack([time, torch.log2(step)], dim=1)
         embedding = self.embed(torch.cat([condition, moment], dim=1))
         x = torch.cat([degraded, clear, state, transmission, sigma], dim=1)
-        x = self.stem(F.pixel_unshuffle(x, 2))
+        x = self.stem(x)
         skips: list[Tensor] = []
         for level, blocks in enumerate(self.down):
             for block in blocks:  # type: ignore[attr-defined]  # a ModuleList inside a ModuleList
@@ -133,9 +174,9 @@ class Restorer(nn.Module):
                 skips.append(x)
                 x = self.shrink[level](x)
         for level in reversed(range(len(self.up))):
-            x = F.pixel_shuffle(self.grow[level](x), 2) + skips[level]
+            x = self.grow[level](x) + skips[level]
             for block in self.up[level]:  # type: ignore[attr-defined]  # as above
                 x = block(x, embedding)
-        out = F.pixel_shuffle(self.head(x), 2)
+        out = F.pixel_shuffle(self.head(x), self.config.scale)
         weight = torch.sigmoid(out[:, 3:])
         return out[:, :3] + weight * (clear - state)
