@@ -31,6 +31,7 @@ def config(**changes: Any) -> LoopConfig:
         "validate_every": 20,
         "checkpoint_every": 5,
         "ema": 0.9,
+        "device": "cpu",
     }
     return LoopConfig(**{**settings, **changes})
 
@@ -57,6 +58,10 @@ class Line:
     def validate(self, network: nn.Module) -> dict[str, float]:
         x = torch.linspace(-1, 1, 21)[:, None]
         return {"mae": float((network(x) - (3 * x - 1)).abs().mean())}
+
+    def describe(self, step: int) -> dict[str, Any]:
+        x = generator(0, step).uniform(-1, 1, (8, 1))
+        return {"draws": [{"x": float(value)} for value in x[:, 0]]}
 
     def save(self, folder: Path, network: nn.Module, provenance: dict[str, Any]) -> None:
         weights = torch.cat([parameter.flatten() for parameter in network.parameters()])

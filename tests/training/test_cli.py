@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+import rirf
 from rirf.bundle import Bundle
 from rirf.cli import main
+from rirf.degradation import degrade
 from rirf.diagnosis import Diagnosis
+from rirf.images import read_image, to_float, to_uint8
 from tests.networks import REASONER, RESTORER
 from tests.sdk.pictures import load
 from tests.training.conftest import SHARE
+from tests.training.recording import record
 
 COMMON = [
     "--quiet",
@@ -35,15 +43,26 @@ COMMON = [
 REASONER_SET = [
     f"--set=network.thumbnail_channels={list(REASONER.thumbnail_channels)}",
     f"--set=network.crop_channels={list(REASONER.crop_channels)}",
+    f"--set=network.thumbnail_blocks={list(REASONER.thumbnail_blocks)}",
+    f"--set=network.hidden={REASONER.hidden}",
     f"--set=network.tokens={REASONER.tokens}",
 ]
 RESTORER_SET = [
     f"--set=network.channels={list(RESTORER.channels)}",
     f"--set=network.blocks={list(RESTORER.blocks)}",
     f"--set=network.decoder_blocks={list(RESTORER.decoder_blocks)}",
+    f"--set=network.kernels={list(RESTORER.kernels)}",
     f"--set=network.condition={RESTORER.condition}",
     "--set=patch=64",
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_draws_to_standardise() -> Iterator[None]:
+    """Runs of four steps need no good statistics, and there are many of them here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rirf_training.reasoner_task._STANDARDISING_DRAWS", 16)
+        yield
 
 
 @dataclass(frozen=True)
@@ -287,3 +306,176 @@ def test_a_restorer_is_no_reasoner(
 def test_wrong_usage(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", *arguments]) == 2
     assert "usage: rirf train" in capsys.readouterr().err
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    return found
+
+
+def test_a_run_starts_with_given_weights(trained: Trained, tmp_path: Path) -> None:
+    more = ["--start", str(trained.restorer), "--set=predicted=0", "--set=loop.steps=1"]
+    more += ["--set=loop.learning_rate=1e-9", f"--cache={trained.reasoner.parent / 'draws'}"]
+    out = tmp_path / "second"
+    assert train(trained.pictures, out, *more, kind="restorer") == 0
+    given, found = weights(trained.restorer), weights(out)
+    assert given.keys() == found.keys()
+    for name, value in given.items():
+        torch.testing.assert_close(found[name], value, atol=1e-7, rtol=0)
+    provenance = json.loads((out / "config.json").read_text())["provenance"]
+    assert provenance["start_sha256"] == digest(trained.restorer)
+    assert provenance["teacher_sha256"] == provenance["recorded_sha256"] == ""
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("option", ["--start", "--teacher"])
+def test_a_restorer_that_is_none(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    for folder, message in (
+        (tmp_path / "none", "none: no restorer checkpoint here"),
+        (trained.reasoner, "holds a reasoner, expected a restorer"),
+    ):
+        more = [option, str(folder), f"--cache={trained.reasoner.parent / 'draws'}"]
+        if option == "--start":
+            more += ["--teacher", str(trained.restorer)]
+        assert distill(trained, tmp_path / "run", *more) == 1
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "run").exists()
+
+
+def test_starting_with_another_network(
+    trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ["--start", str(trained.restorer), "--set=predicted=0", "--set=network.condition=8"]
+    more += [f"--cache={trained.reasoner.parent / 'draws'}"]
+    assert train(trained.pictures, tmp_path / "run", *more, kind="restorer") == 1
+    error = capsys.readouterr().err
+    assert "holds another network" in error
+    assert "condition=16" in error
+    assert "condition=8" in error
+
+
+@pytest.fixture(scope="module")
+def outputs(trained: Trained, tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What another pair made of degraded frames, recorded; the truth of half of them."""
+    folder = tmp_path_factory.mktemp("outputs")
+    with rirf.load(tiny_bundle, threads=1) as pipeline:
+        for number, file in enumerate(sorted((trained.pictures / "camvid/test").iterdir())):
+            clean = read_image(file)
+            frame = to_uint8(degrade(to_float(clean), seed=number).image)
+            made = pipeline(frame, steps="coarse")
+            assert made.diagnosis is not None
+            truth = clean if number % 2 else None
+            record(folder, file.stem, frame, made.image, made.diagnosis, truth)
+    return folder
+
+
+def distill(trained: Trained, out: Path, *more: str) -> int:
+    where = ["--data", str(trained.pictures), "--out", str(out)]
+    where += ["--reasoner", str(trained.reasoner)]
+    return main(["distill", *where, *COMMON, *RESTORER_SET, *more])
+
+
+def test_distilling_a_teacher_and_recorded_outputs(
+    trained: Trained, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Stopped and continued too; with other outputs or another teacher it is another run."""
+    sources = ["--teacher", str(trained.restorer), "--recorded", str(outputs)]
+    more = ["--set=recorded=0.5", "--set=loop.precision=fp32", f"--cache={tmp_path / 'cache'}"]
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert distill(trained, whole, *sources, *more) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(2, patch)
+        assert distill(trained, halves, *sources, *more) == 130
+    assert distill(trained, halves, *sources, *more, "--resume") == 0
+    assert (whole / "model.safetensors").read_bytes() == (halves / "model.safetensors").read_bytes()
+
+    provenance = json.loads((whole / "config.json").read_text())["provenance"]
+    assert provenance["teacher_sha256"] == digest(trained.restorer)
+    assert len(provenance["recorded_sha256"]) == 64
+    assert "predicted_psnr" in provenance["validation"]
+    rows = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
+    assert all(row["train/teacher"] > 0 for row in rows)
+
+    # Each source alone is another run, and leaves other weights.
+    capsys.readouterr()
+    assert distill(trained, halves, *sources[:2], *more, "--resume") == 1
+    error = capsys.readouterr().err
+    assert "recorded_sha256" in error
+    assert "teacher_sha256" not in error
+    for name, source in (("teacher", sources[:2]), ("recorded", sources[2:])):
+        assert distill(trained, tmp_path / name, *source, *more) == 0
+    folders = [whole, tmp_path / "teacher", tmp_path / "recorded"]
+    assert len({digest(folder) for folder in folders}) == 3
+    assert len(list((tmp_path / "cache" / "recorded").iterdir())) == 4
+
+
+def test_outputs_that_changed(
+    trained: Trained, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "outputs"
+    shutil.copytree(outputs, mine)
+    more = ["--recorded", str(mine), "--set=recorded=0.5", "--set=predicted=0"]
+    more += [f"--cache={trained.reasoner.parent / 'draws'}"]
+    assert distill(trained, tmp_path / "run", *more) == 0
+    next(mine.glob("*.clean.png")).unlink()
+    assert distill(trained, tmp_path / "run", *more, "--resume") == 1
+    assert "another configuration" in capsys.readouterr().err
+    next(mine.glob("*.restored.png")).unlink()
+    assert distill(trained, tmp_path / "run", *more, "--resume") == 1
+    assert "record it again or delete what is left of it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ([], "nothing to learn from: give --teacher CHECKPOINT, --recorded FOLDER or both"),
+        (["--recorded", "none"], "none: cannot be listed"),
+        (["--recorded", "{outputs}", "--set=recorded=0"], "recorded is 0.0, which is no patch"),
+        (["--recorded", "{outputs}", "--set=recorded=1", "--set=patch=128"], "smaller than the"),
+    ],
+)
+def test_bad_distillations(
+    trained: Trained,
+    outputs: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    message: str,
+) -> None:
+    cache = f"--cache={trained.reasoner.parent / 'draws'}"
+    filled = [argument.format(outputs=outputs) for argument in more]
+    assert distill(trained, tmp_path / "run", cache, *filled) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_distillation_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["distill", "--help"]) == 0
+    out = capsys.readouterr().out
+    for words in ("--teacher", "--recorded", "NAME.degraded.png", "loss.teacher"):
+        assert words in out
+    assert main(["distill", "--data", "x"]) == 2
+    assert "usage: rirf distill" in capsys.readouterr().err
+
+
+def test_a_step_that_breaks_is_written_down(
+    trained: Trained, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A loss that no number can hold: which draws and pairs it came from."""
+    more = ["--recorded", str(outputs), "--set=recorded=0.5", "--set=predicted=0"]
+    more += ["--set=bridge.share=1", "--set=bridge.weight=1e300", "--set=fresh=true"]
+    out = tmp_path / "run"
+    assert distill(trained, out, *more, f"--cache={tmp_path / 'cache'}") == 1
+    assert "the loss became inf at step 0; its batch is described in" in capsys.readouterr().err
+    record = json.loads((out / "failure.json").read_text())
+    assert (record["step"], record["loss"]) == (0, "inf")
+    (draw,) = record["draws"]
+    assert draw["image"].startswith(("bsds500/test/", "camvid/test/"))
+    assert isinstance(draw["seed"], int)
+    assert isinstance(draw["mirrored"], bool)
+    (name,) = record["recorded"]
+    assert (outputs / f"{name}.degraded.png").exists()

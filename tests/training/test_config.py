@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from rirf_training.config import ReasonerRun, RestorerRun, TrainingError, read_config
+from rirf_training.networks import Restorer
 
 CONFIGS = Path(__file__).parents[2] / "training" / "configs"
 
@@ -25,7 +26,10 @@ def test_overrides() -> None:
         "loop.steps=2000",
         "loop.learning_rate=1e-4",
         "predicted=0",
-        "network.channels=[8, 16]",
+        "network={channels: [8, 16], blocks: [1, 1], decoder_blocks: [1], kernels: [3, 5]}",
+        "network.without=[scores]",
+        "loss.pixel=log",
+        "bridge.share=0.5",
         "splits=[test]",
         "loop.precision=fp32",
     ]
@@ -34,11 +38,15 @@ def test_overrides() -> None:
     assert run.loop.learning_rate == 1e-4
     assert run.predicted == 0
     assert run.network.channels == (8, 16)
+    assert run.network.without == ("scores",)
+    assert run.loss.pixel == "log"
+    assert run.bridge.share == 0.5
     assert run.splits == ("test",)
     assert run.loop.precision == "fp32"
     # What is not named keeps its default.
     assert run.loop.batch == RestorerRun().loop.batch
-    assert run.network.condition == RestorerRun().network.condition
+    assert run.loss.ssim == RestorerRun().loss.ssim
+    assert run.bridge.noise == RestorerRun().bridge.noise
 
 
 def test_a_file_goes_over_the_defaults_and_overrides_over_the_file(tmp_path: Path) -> None:
@@ -57,11 +65,35 @@ def test_a_value_may_hold_an_equals_sign() -> None:
     assert read_config(RestorerRun, None, ['splits=["a=b"]']).splits == ("a=b",)
 
 
-@pytest.mark.parametrize("kind", [ReasonerRun, RestorerRun])
-def test_the_configurations_in_the_repository(kind: type[ReasonerRun] | type[RestorerRun]) -> None:
-    file = CONFIGS / f"{kind.__name__.removesuffix('Run').lower()}.yaml"
-    run = read_config(kind, file, [])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("reasoner", ReasonerRun),
+        ("restorer", RestorerRun),
+        ("restorer-bridge", RestorerRun),
+        ("restorer-teacher", RestorerRun),
+    ],
+)
+def test_the_configurations_in_the_repository(
+    name: str, kind: type[ReasonerRun] | type[RestorerRun]
+) -> None:
+    run = read_config(kind, CONFIGS / f"{name}.yaml", [])
     assert run.loop.steps > 0
+    if isinstance(run, RestorerRun):
+        assert run.patch % Restorer(run.network).multiple == 0
+
+
+def test_the_teacher_is_large_and_fits_the_student() -> None:
+    teacher, student = (
+        read_config(RestorerRun, CONFIGS / f"{name}.yaml", [])
+        for name in ("restorer-teacher", "restorer")
+    )
+    large, small = (Restorer(run.network) for run in (teacher, student))
+    assert sum(parameter.numel() for parameter in large.parameters()) >= 10_000_000
+    assert sum(parameter.numel() for parameter in small.parameters()) < 5_000_000
+    # It restores the student's patches.
+    assert student.patch % large.multiple == 0
+    assert teacher.loop.device == "auto"
 
 
 @pytest.mark.parametrize(
@@ -72,7 +104,18 @@ def test_the_configurations_in_the_repository(kind: type[ReasonerRun] | type[Res
         (["network.width=3"], r"network\.width"),
         (["loop.steps=0"], r"loop\.steps"),
         (["loop.steps=many"], r"loop\.steps"),
-        (["dropped=1"], "dropped"),
+        (["dropped=1.1"], "dropped"),
+        (["recorded=1.1"], "recorded"),
+        (["reuse=0"], "reuse"),
+        (["reuse=17"], "reuse"),
+        (["loss.pixel=l2"], r"loss\.pixel"),
+        (["loss.teacher=1.5"], r"loss\.teacher"),
+        (["ssim_weight=0.15"], "ssim_weight"),
+        (["bridge.share=2"], r"bridge\.share"),
+        (["loop.explode=1"], r"loop\.explode"),
+        (["loop.device=tpu"], r"loop\.device"),
+        (["network.kernels=[3, 3]"], "4 levels of channels need as many blocks and kernels"),
+        (["network.without=[mood]"], r"network\.without"),
         (["predicted=1.5"], "predicted"),
         (["loop.precision=fp8"], r"loop\.precision"),
         (["loop.steps"], r"--set 'loop\.steps': expected key=value"),

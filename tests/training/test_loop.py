@@ -189,37 +189,96 @@ def test_a_run_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_another_configuration_is_not_continued(tmp_path: Path) -> None:
-    run(tmp_path)
+    given = {"task": "line", "run": {"loop": {"steps": 40, "batch": 8}, "kept": [1, 2]}}
+    run(tmp_path, provenance=given)
     before = (tmp_path / "state.pt").read_bytes()
-    with pytest.raises(TrainingError, match="another configuration; give the same one, or another"):
-        run(tmp_path, resume=True, provenance={"task": "parabola"})
+    other = {"task": "line", "run": {"loop": {"steps": 50, "batch": 8}, "kept": [1], "new": 0.5}}
+    message = "another configuration; give the same one, or another"
+    with pytest.raises(TrainingError, match=message) as caught:
+        run(tmp_path, resume=True, provenance=other)
+    # What differs, and nothing else.
+    assert str(caught.value).endswith(
+        "(stored, now): run.kept: [1, 2], [1]; run.loop.steps: 40, 50; run.new: None, 0.5"
+    )
     assert (tmp_path / "state.pt").read_bytes() == before
+    run(tmp_path, resume=True, provenance=given)
 
 
-class Exploding(Line):
-    """A loss that is no longer a number at a step."""
+class Breaking(Line):
+    """Its loss is multiplied at a step of the training."""
 
-    step = 17
+    def __init__(self, step: int, factor: float) -> None:
+        super().__init__()
+        self.step, self.factor, self.taken = step, factor, 0
+
+    def spoil(self, value: Tensor, network: nn.Module) -> Tensor:
+        return value * self.factor
 
     def loss(self, network: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         value, shown = super().loss(network, batch)
-        if len(self.seen) == self.step:
-            value = value * math.nan
-        self.seen.append(1)
-        return value, shown
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[int] = []
+        self.taken += 1
+        return (self.spoil(value, network) if self.taken == self.step + 1 else value), shown
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
-    message = r"the loss became nan at step 17; the last checkpoint .* is good: lower"
-    with pytest.raises(TrainingError, match=message):
-        run(tmp_path, Exploding())
-    kept = state(tmp_path)
-    assert kept["step"] == 15
+class Steep(Breaking):
+    """Its loss stays what it is, and its gradient is not a number."""
+
+    def spoil(self, value: Tensor, network: nn.Module) -> Tensor:
+        (weight, *_) = network.parameters()
+        return value + (0.0 * weight.sum()).sqrt()
+
+
+def failure(out: Path, what: str, step: int) -> str:
+    """Check the record of a broken run and return the value that broke it."""
+    record: dict[str, Any] = json.loads((out / "failure.json").read_text())
+    assert record["step"] == step
+    # Enough to make the batch again.
+    x = generator(0, step).uniform(-1, 1, (8, 1))[:, 0]
+    assert [draw["x"] for draw in record["draws"]] == x.tolist()
+    kept = state(out)
     assert all(torch.isfinite(value).all() for value in kept["network"].values())
+    assert all(torch.isfinite(value).all() for value in kept["ema"].values())
+    value: str = record[what]
+    return value
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(straight: Path, tmp_path: Path) -> None:
+    message = r"the loss became nan at step 17; its batch is described in .*failure\.json, and the "
+    with pytest.raises(TrainingError, match=message + "last checkpoint is good: lower"):
+        run(tmp_path, Breaking(17, math.nan))
+    assert failure(tmp_path, "loss", 17) == "nan"
+    assert state(tmp_path)["step"] == 15
+    # Whatever it was, the run goes on from there as if it had not been.
+    run(tmp_path, resume=True)
+    assert equal(state(tmp_path), state(straight))
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    settings = config(checkpoint_every=1)
+    with pytest.raises(TrainingError, match=r"the gradient became nan at step 17; .* is good"):
+        run(tmp_path, Steep(17, 1.0), settings)
+    assert failure(tmp_path, "gradient", 17) == "nan"
+    assert state(tmp_path)["step"] == 17
+
+
+def test_an_exploding_loss_stops_the_run(tmp_path: Path) -> None:
+    settings = config(steps=130, explode=50.0)
+    with pytest.raises(TrainingError, match=r"the loss became .* at step 112; its batch is"):
+        run(tmp_path / "exploded", Breaking(112, 1e6), settings)
+    assert float(failure(tmp_path / "exploded", "loss", 112)) > 1.0
+    assert state(tmp_path / "exploded")["step"] == 110
+    # A jump of less, or one at the rough beginning of a run, is none.
+    for name, task in (("small", Breaking(112, 3.0)), ("early", Breaking(50, 1e6))):
+        run(tmp_path / name, task, settings)
+        assert not (tmp_path / name / "failure.json").exists()
+        assert state(tmp_path / name)["step"] == 130
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_device_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="torch finds no CUDA device: use auto or cpu"):
+        run(tmp_path, settings=config(device="cuda"))
+    run(tmp_path, settings=config(device="auto", steps=2))
 
 
 def test_averaged_weights_are_what_is_kept(straight: Path, tmp_path: Path) -> None:

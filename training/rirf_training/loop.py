@@ -13,6 +13,7 @@ import json
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
@@ -33,6 +34,8 @@ Batch = dict[str, Tensor]
 Network = TypeVar("Network", bound=nn.Module)
 _FINAL_RATE = 0.01
 _STATE = "state.pt"
+_FAILURE = "failure.json"
+_RECENT = 100  # losses that a new one is compared with
 _METRICS = "metrics.jsonl"
 
 
@@ -52,6 +55,9 @@ class Task(Protocol[Network]):
 
     def save(self, folder: Path, network: Network, provenance: dict[str, Any]) -> None:
         """Write the network as a checkpoint."""
+
+    def describe(self, step: int) -> dict[str, Any]:
+        """Which draws a step's batch was made of, as JSON."""
 
 
 def generator(seed: int, step: int) -> np.random.Generator:
@@ -100,6 +106,25 @@ def _rate(step: int, config: LoopConfig) -> float:
     return _FINAL_RATE + (1 - _FINAL_RATE) * cosine
 
 
+def _device(name: str) -> torch.device:
+    if name == "cuda" and not torch.cuda.is_available():
+        raise TrainingError("loop.device is cuda, but torch finds no CUDA device: use auto or cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def _differences(stored: Any, given: Any, path: str = "") -> list[str]:
+    """Where two trees of settings differ, as ``path: stored, given``."""
+    if isinstance(stored, dict) and isinstance(given, dict):
+        found = []
+        for key in sorted({*stored, *given}):
+            inner = f"{path}.{key}" if path else key
+            found += _differences(stored.get(key), given.get(key), inner)
+        return found
+    return [] if stored == given else [f"{path}: {stored}, {given}"]
+
+
 def _average(ema: nn.Module, network: nn.Module, decay: float, step: int) -> None:
     # Early on a long memory would keep the random start: the decay grows with the step.
     weight = 1.0 - min(decay, (1 + step) / (10 + step))
@@ -116,6 +141,16 @@ def _optimizer(network: nn.Module, config: LoopConfig) -> torch.optim.AdamW:
         {"params": vectors, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.99))
+
+
+def _broken(task: Task[Network], out: Path, step: int, what: str, value: float) -> TrainingError:
+    """Write down what a step that cannot be taken was made of; the error to raise."""
+    record = {"step": step, what: str(value), **task.describe(step)}
+    write_atomic(out / _FAILURE, json.dumps(record, indent=2).encode())
+    return TrainingError(
+        f"the {what} became {value} at step {step}; its batch is described in {out / _FAILURE}, "
+        "and the last checkpoint is good: lower loop.learning_rate and start from it in a new --out"
+    )
 
 
 def _read_metrics(file: Path, before: int) -> list[dict[str, float]]:
@@ -149,10 +184,13 @@ def train(
 
     Raises:
         TrainingError: ``out`` holds a run and ``resume`` is False; the stored run does not fit; or
-            the loss is no longer finite.
+            the loss or its gradient is no longer finite, or the loss explodes. ``failure.json``
+            says then at which step, and what its batch was made of.
     """
     out.mkdir(parents=True, exist_ok=True)
     # Channels-last is the layout the CPU's and the GPU's convolutions run fastest in.
+    device = _device(config.device)
+    task.network.to(device)
     network = task.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     ema = copy.deepcopy(network)
     optimizer = _optimizer(network, config)
@@ -161,10 +199,14 @@ def train(
     if state_file.exists():
         if not resume:
             raise TrainingError(f"{out} holds a run already; continue it with --resume")
-        state = torch.load(state_file, weights_only=True)
-        if state["provenance"] != json.dumps(provenance, sort_keys=True):
+        state = torch.load(state_file, map_location=device, weights_only=True)
+        different = _differences(
+            json.loads(state["provenance"]), json.loads(json.dumps(provenance))
+        )
+        if different:
             raise TrainingError(
-                f"{out} was started with another configuration; give the same one, or another --out"
+                f"{out} was started with another configuration; give the same one, or another "
+                "--out. Different (stored, now): " + "; ".join(different)
             )
         network.load_state_dict(state["network"])
         ema.load_state_dict(state["ema"])
@@ -199,23 +241,28 @@ def train(
     batches = _Prefetch(task, done, config.steps)
     bar = tqdm(total=config.steps, initial=done, desc="train", unit="step", disable=not progress)
     started, window = time.monotonic(), []
+    recent: deque[float] = deque(maxlen=_RECENT)
     try:
         for step, batch in zip(range(done, config.steps), batches, strict=False):
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * _rate(step, config)
             network.train()
             mixed = config.precision == "bf16"
-            with torch.autocast(next(network.parameters()).device.type, torch.bfloat16, mixed):
-                loss, shown = task.loss(network, batch)
+            moved = {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+            torch.manual_seed(step)  # what dropout drops is the step's alone, as its batch is
+            with torch.autocast(device.type, torch.bfloat16, mixed):
+                loss, shown = task.loss(network, moved)
             value = float(loss.detach())
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss became {value} at step {step}; the last checkpoint in {out} is "
-                    "good: lower loop.learning_rate and continue it in a new --out"
-                )
+            exploded = len(recent) == _RECENT and value > config.explode * max(recent)
+            if not math.isfinite(value) or exploded:
+                raise _broken(task, out, step, "loss", value)
+            recent.append(abs(value))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch ships no type for it
-            nn.utils.clip_grad_norm_(network.parameters(), config.clip)
+            norm = float(nn.utils.clip_grad_norm_(network.parameters(), config.clip))
+            # A finite loss can have a gradient that is not; its step would spoil every weight.
+            if not math.isfinite(norm):
+                raise _broken(task, out, step, "gradient", norm)
             optimizer.step()
             _average(ema, network, config.ema, step)
             window.append({"loss": value, **shown})
