@@ -24,12 +24,14 @@ from rirf import __version__, conditioning, views
 from rirf_training.networks.reasoner import OUTPUTS, Reasoner
 from rirf_training.networks.restorer import Restorer
 
-__all__ = ["OPSET", "RESTORER_INPUTS", "example_inputs", "export_onnx", "input_names"]
+__all__ = ["COARSE", "OPSET", "RESTORER_INPUTS", "example_inputs", "export_onnx", "input_names"]
 
 # 18 is the lowest the exporter writes without conversion, so the most engines can read it.
 OPSET = 18
 RESTORER_INPUTS = ("degraded", "state", "transmission", "condition", "time", "step")
 REASONER_INPUTS = ("thumbnail", "crops")
+# Time and step of the coarse leap: one evaluation from time -1 to 0.
+COARSE = (-1.0, 1.0)
 
 
 def input_names(network: Reasoner | Restorer) -> tuple[str, ...]:
@@ -43,9 +45,16 @@ def output_names(network: Reasoner | Restorer) -> tuple[str, ...]:
 
 
 def example_inputs(
-    network: Reasoner | Restorer, height: int, width: int, seed: int = 0
+    network: Reasoner | Restorer,
+    height: int,
+    width: int,
+    seed: int = 0,
+    moment: tuple[float, float] = COARSE,
 ) -> tuple[Tensor, ...]:
-    """Random inputs in the networks' value ranges; height and width count for the restorer."""
+    """Random inputs in the networks' value ranges.
+
+    Height, width and moment (time, step) count for the restorer.
+    """
     random = torch.Generator().manual_seed(seed)
 
     def uniform(*shape: int) -> Tensor:
@@ -59,8 +68,8 @@ def example_inputs(
         uniform(1, 3, height, width),
         0.05 + 0.95 * uniform(1, 1, height, width),
         uniform(1, conditioning.SIZE),
-        torch.tensor([-1.0]),
-        torch.tensor([1.0]),
+        torch.tensor([moment[0]]),
+        torch.tensor([moment[1]]),
     )
 
 

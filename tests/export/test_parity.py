@@ -3,19 +3,24 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from skimage import data
 
 from rirf.bundle import Bundle
 from rirf.engine import OnnxEngine
 from rirf.errors import EngineError
-from rirf_export.graphs import example_inputs
+from rirf.views import CROP_SIZE, CROPS
+from rirf_export.graphs import example_inputs, export_onnx
 from rirf_export.parity import PARITY_MIN_DB, check_parity, signal_to_error
 from rirf_training.networks import Reasoner, Restorer, load_network
 from rirf_training.networks.reasoner import OUTPUTS
+from tests.networks import tiny_reasoner
 
 KINDS = ["reasoner", "restorer"]
 
@@ -77,6 +82,60 @@ def test_the_error_names_the_outputs_that_differ(
         network.temperature.mul_(1.01)
     with pytest.raises(EngineError, match=r"differs from torch: presence \d+\.\d dB; expected"):
         check_parity(network, engines["reasoner"], samples(network))
+
+
+@pytest.fixture(scope="module")
+def listener() -> Reasoner:
+    """A reasoner to which crops are their statistics alone, standardised on photographs."""
+    network = tiny_reasoner()
+    with torch.no_grad():
+        for parameter in (*network.crop_token.parameters(), network.crop_place):
+            parameter.zero_()
+    network.standardise(torch.cat([windows(shift, side) for shift in range(4) for side in (1, 5)]))
+    return network
+
+
+def windows(shift: int, blur: int) -> torch.Tensor:
+    """Crops (1, 8, 3, 96, 96) of photographs, blurred along their rows by so many pixels."""
+    photos = (data.astronaut(), data.coffee(), data.chelsea(), data.rocket())
+    box = np.full((1, blur), 1.0 / blur, dtype=np.float32)
+    crops = []
+    for number in range(CROPS):
+        top, left = 20 * shift + 9 * number, 31 * number
+        photo = photos[number % 4][top : top + CROP_SIZE, left : left + CROP_SIZE]
+        crop = np.asarray(cv2.filter2D(photo.astype(np.float32) / 255, -1, box))
+        crops.append(crop.transpose(2, 0, 1))
+    return torch.from_numpy(np.stack(crops)[None])
+
+
+@pytest.fixture(scope="module")
+def heard(listener: Reasoner, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OnnxEngine]:
+    file = tmp_path_factory.mktemp("listener") / "reasoner.onnx"
+    export_onnx(listener, file, {})
+    engine = OnnxEngine(file, threads=1)
+    yield engine
+    engine.close()
+
+
+def test_statistics_are_exported_too(listener: Reasoner, heard: OnnxEngine) -> None:
+    thumbnail = example_inputs(listener, 0, 0)[0]
+    flat = torch.full((1, CROPS, 3, CROP_SIZE, CROP_SIZE), 0.4)
+    given = [windows(0, 1), windows(5, 1), windows(5, 9), flat]
+    found = check_parity(listener, heard, [(thumbnail, crops) for crops in given])
+    assert min(found.values()) >= PARITY_MIN_DB
+    answers = [
+        heard.run({"thumbnail": thumbnail.numpy(), "crops": crops.numpy()}) for crops in given
+    ]
+    # It is the statistics that make the difference.
+    for one, other in combinations(answers, 2):
+        assert np.abs(one["presence"] - other["presence"]).max() > 1e-3
+
+
+def test_a_wrong_statistic_is_noticed(listener: Reasoner, heard: OnnxEngine) -> None:
+    changed = copy.deepcopy(listener)
+    changed.statistics.columns.mul_(1.1)
+    with pytest.raises(EngineError, match=r"reasoner differs from torch: .*presence \d+\.\d dB"):
+        check_parity(changed, heard, [(example_inputs(listener, 0, 0)[0], windows(0, 1))])
 
 
 def test_the_worst_sample_counts(engines: dict[str, OnnxEngine], tiny_checkpoints: Path) -> None:

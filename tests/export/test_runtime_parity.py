@@ -25,8 +25,9 @@ from rirf_training.networks.reasoner import OUTPUTS
 from tests.sdk.pictures import photo
 
 LEAP = ((-1.0, 1.0),)
-# How far the tiny restorer sees, in pixels: at half resolution the stem, two blocks of two 3x3
-# convolutions and the head (12), at a quarter one block (8), and the shuffles' own grid (4).
+# How far the tiny restorer sees, in pixels: the stem (2), at half resolution two blocks of two 3x3
+# convolutions and the head (10), at a quarter one 5x5 convolution (8), and the grid of the strided
+# and the repeated pixels (4).
 REACH = 24
 
 
