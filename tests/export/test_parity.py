@@ -91,7 +91,8 @@ def listener() -> Reasoner:
     with torch.no_grad():
         for parameter in (*network.crop_token.parameters(), network.crop_place):
             parameter.zero_()
-    network.standardise(torch.cat([windows(shift, side) for shift in range(4) for side in (1, 5)]))
+    crops = torch.cat([windows(shift, side) for shift in range(4) for side in (1, 5)])
+    network.standardise(network.statistics(crops))
     return network
 
 

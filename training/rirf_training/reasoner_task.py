@@ -109,14 +109,19 @@ class ReasonerTask:
 
     def _standardise(self) -> None:
         random = generator(self.run.seed, _STANDARDISING)
-        if self.fresh is not None:
-            orders = self.fresh.orders(random, _STANDARDISING_DRAWS)
-            seen = self.fresh.map(lambda draw, _: extract(draw.degraded).crops, orders)
-        else:
-            chosen = random.choice(self.training, _STANDARDISING_DRAWS)
-            frames = (np.asarray(self.draws.degraded(int(position))) for position in chosen)
-            seen = [extract(frame).crops for frame in frames]
-        self.network.standardise(torch.from_numpy(np.stack(seen)))
+        found = []
+        for done in range(0, _STANDARDISING_DRAWS, _CHUNK):
+            count = min(_CHUNK, _STANDARDISING_DRAWS - done)
+            if self.fresh is not None:
+                orders = self.fresh.orders(random, count)
+                seen = self.fresh.map(lambda draw, _: extract(draw.degraded).crops, orders)
+            else:
+                chosen = random.choice(self.training, count)
+                frames = (np.asarray(self.draws.degraded(int(position))) for position in chosen)
+                seen = [extract(frame).crops for frame in frames]
+            # A few at a time: the crops of all draws take half a gigabyte.
+            found.append(self.network.statistics(torch.from_numpy(np.stack(seen))))
+        self.network.standardise(torch.cat(found))
 
     def batch(self, step: int) -> Batch:
         """Views and targets of a step's samples; ``places`` says which crops are in."""

@@ -154,7 +154,7 @@ def test_standardised_statistics_have_mean_0_and_spread_1() -> None:
     thumbnail, crops = views(10)
     weights = torch.linspace(0.1, 1.0, 10)[:, None, None, None, None]
     crops = weights * crops + (1 - weights) * crops.roll(1, dims=-1)
-    network.standardise(crops)
+    network.standardise(network.statistics(crops))
     found = statistics_seen(network, thumbnail, crops)
     assert found.shape == (10, network.statistics.size)
     assert network.spread.min() > 1e-4
@@ -171,7 +171,7 @@ def test_standardised_statistics_have_mean_0_and_spread_1() -> None:
 
 def test_the_standardisation_is_stored_and_the_constants_are_not() -> None:
     network = tiny_reasoner()
-    network.standardise(views(4)[1])
+    network.standardise(network.statistics(views(4)[1]))
     stored = network.state_dict()
     assert {"usual", "spread", "temperature", "quantile"} <= stored.keys()
     assert not [name for name in stored if name.startswith("statistics.")]
@@ -188,7 +188,7 @@ def test_the_standardisation_is_stored_and_the_constants_are_not() -> None:
 def test_statistics_stay_in_single_precision() -> None:
     network = tiny_reasoner()
     thumbnail, crops = views()
-    network.standardise(crops)
+    network.standardise(network.statistics(crops))
     plain = statistics_seen(network, thumbnail, crops)
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         mixed = statistics_seen(network, thumbnail, crops)

@@ -162,9 +162,8 @@ class Reasoner(nn.Module):
         # log(10): the interval that holds 90 % of a Laplace distribution, until calibrated.
         self.register_buffer("quantile", torch.full((count,), 2.302585))
 
-    def standardise(self, crops: Tensor) -> None:
-        """Fit the standardisation of the statistics on crops (B, 8, 3, 96, 96) of many frames."""
-        found = self.statistics(crops)
+    def standardise(self, found: Tensor) -> None:
+        """Fit the standardisation on the statistics (B, size) of many frames."""
         self.usual.copy_(found.mean(dim=0))
         self.spread.copy_(found.std(dim=0) + 1e-4)
 
