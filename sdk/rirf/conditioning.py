@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +17,11 @@ from numpy.typing import NDArray
 from rirf.diagnosis import EFFECTS, Diagnosis
 from rirf.scene import CLASSES
 
-__all__ = ["SIZE", "TABLE", "VERSION", "Entry", "encode", "index", "scale"]
+__all__ = ["SIZE", "TABLE", "VERSION", "Entry", "Part", "encode", "entries", "index", "scale"]
 
 VERSION = 1
+# What a diagnosis says beside which effects are present: how bad, in which way, of what scene.
+Part: TypeAlias = Literal["scores", "parameters", "semantics"]
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,20 @@ def index(name: str) -> int:
 def scale(name: str) -> float:
     """Scale of a named entry."""
     return _BY_NAME[name].scale
+
+
+def entries(part: Part) -> tuple[int, ...]:
+    """Positions of all entries that belong to a part of the diagnosis."""
+    return tuple(entry.index for entry in TABLE if _part(entry.name) == part)
+
+
+def _part(name: str) -> Part | None:
+    effect, _, field = name.partition(".")
+    if effect == "composition":
+        return "semantics"
+    if field in ("severity", "interval_width"):
+        return "scores"
+    return None if field in ("", "probability") else "parameters"
 
 
 def encode(diagnosis: Diagnosis | None) -> NDArray[np.float32]:

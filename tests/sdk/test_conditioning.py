@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from rirf.conditioning import SIZE, TABLE, VERSION, encode, index, scale
+from rirf.conditioning import SIZE, TABLE, VERSION, Part, encode, entries, index, scale
 from rirf.diagnosis import EFFECTS, Diagnosis
 from rirf.scene import CLASSES
 from tests.sdk.test_diagnosis import example
@@ -81,6 +81,31 @@ def test_entries_by_name() -> None:
         assert scale(entry.name) == entry.scale
     with pytest.raises(KeyError):
         index("fog.mood")
+
+
+PARTS: dict[Part, str] = {
+    "scores": "fog.severity shake.severity rain.severity noise.severity fog.interval_width "
+    "shake.interval_width rain.interval_width noise.interval_width",
+    "parameters": "fog.light_red fog.light_green fog.light_blue fog.transmission_mean "
+    "shake.cos_twice_direction shake.sin_twice_direction shake.length_px shake.energy rain.density "
+    "rain.coverage rain.slant_deg rain.length_px rain.width_px rain.opacity noise.gain "
+    "noise.offset",
+    "semantics": " ".join(f"composition.{name}" for name in CLASSES),
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_the_entries_of_a_part(part: Part) -> None:
+    assert [TABLE[position].name for position in entries(part)] == PARTS[part].split()
+
+
+def test_what_is_there_belongs_to_no_part() -> None:
+    parts = [position for part in PARTS for position in entries(part)]
+    assert len(set(parts)) == len(parts)
+    assert [entry.name for entry in TABLE if entry.index not in parts] == [
+        "known",
+        *(f"{name}.probability" for name in EFFECTS),
+    ]
 
 
 def test_without_a_diagnosis_everything_is_zero() -> None:

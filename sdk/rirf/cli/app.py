@@ -33,11 +33,12 @@ BUILT_IN = {
 # Help must not import the packages behind the entry points, which may not be installable here.
 _ADDED = {
     "train": "train the reasoner or the restorer",
+    "distill": "train a restorer on what another one makes of its frames",
     "export": "turn checkpoints into a bundle",
     "eval": "run the evaluation protocol",
 }
-# The extras of this distribution that bring what a command of the same name needs.
-_EXTRAS = ("train", "export", "eval")
+# The extras of this distribution that bring what a command needs.
+_EXTRAS = {"train": "train", "distill": "train", "export": "export", "eval": "eval"}
 
 _WRONG_USAGE, _INTERRUPTED, _BROKEN_PIPE = 2, 130, 141
 
@@ -160,8 +161,7 @@ def _load(name: str) -> Command | None:
     try:
         command = entry.load()
     except (ImportError, MissingExtraError) as error:
-        extra = name if name in _EXTRAS else ""
-        raise _missing(name, extra, error) from error
+        raise _missing(name, _EXTRAS.get(name, ""), error) from error
     if not isinstance(command, Command):
         raise RirfError(
             f"the command {name!r} is offered as {entry.value}, which is of the type "

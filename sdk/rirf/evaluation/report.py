@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rirf.diagnosis import EFFECTS
+from rirf.diagnosis import EFFECTS, Effect
 from rirf.evaluation.metrics import average
 from rirf.evaluation.protocol import CALIBRATION, DATASETS, calibrated
 from rirf.evaluation.runner import CONDITIONS, CleanRow, Evaluation, Row
@@ -37,6 +37,13 @@ def _means(rows: Sequence[Row]) -> dict[str, Any]:
     return out
 
 
+def _f1(pairs: Sequence[tuple[Effect, Effect]]) -> float | None:
+    """Harmonic mean of precision and recall of (true, predicted) presence; None without either."""
+    hits = sum(true.present and ours.present for true, ours in pairs)
+    named = sum(true.present for true, _ in pairs) + sum(ours.present for _, ours in pairs)
+    return round(2.0 * hits / named, 4) if named else None
+
+
 def _reasoner(rows: Sequence[Row]) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name in EFFECTS:
@@ -45,6 +52,7 @@ def _reasoner(rows: Sequence[Row]) -> dict[str, Any]:
         out[name] = {
             "images_present": len(there),
             "presence_accuracy": _mean(true.present == ours.present for true, ours in pairs),
+            "presence_f1": _f1(pairs),
             "severity_mae": _mean(abs(true.severity - ours.severity) for true, ours in there),
             "interval_coverage": _mean(
                 ours.interval[0] <= true.severity <= ours.interval[1] for true, ours in there
@@ -121,6 +129,7 @@ def summarise(evaluation: Evaluation) -> dict[str, Any]:
         },
         "reasoner": _reasoner(rows),
         "clean": _clean(evaluation.clean),
+        "undegraded": _clean(evaluation.undegraded),
         "steps": dict(sorted(Counter(row.steps for row in rows).items())),
         "milliseconds": {
             "read": round(float(np.median([row.read_ms for row in rows])), 2),
@@ -190,12 +199,13 @@ def table(evaluation: Evaluation, environment: Mapping[str, Any]) -> str:
     ]
     reasoner = summary["reasoner"]
     lines += _grid(
-        ["reasoner", "present in", "presence right", "severity MAE", "interval coverage"],
+        ["reasoner", "present in", "presence right", "F1", "severity MAE", "interval coverage"],
         [
             [
                 name,
                 str(reasoner[name]["images_present"]),
                 _number(reasoner[name]["presence_accuracy"], ".1%"),
+                _number(reasoner[name]["presence_f1"], ".3f"),
                 _number(reasoner[name]["severity_mae"], ".1f"),
                 _number(reasoner[name]["interval_coverage"], ".1%"),
             ]
@@ -208,7 +218,8 @@ def table(evaluation: Evaluation, environment: Mapping[str, Any]) -> str:
         f"mean transmission {_number(reasoner['transmission_mean_mae'], '.3f')}, "
         f"transmission map {_number(reasoner['transmission_map_mae'], '.3f')}",
         "",
-        _clean_line(clean),
+        _clean_line("clean frames", clean),
+        _clean_line("all images undegraded", summary["undegraded"]),
         "steps: " + ", ".join(f"{name} {count}" for name, count in summary["steps"].items()),
         f"median time a frame: diagnosis {time['read']:.1f} ms, restoration "
         f"{time['restore']:.1f} ms, both {time['both']:.1f} ms",
@@ -229,11 +240,11 @@ def _calibration(summary: Mapping[str, Any]) -> str:
     )
 
 
-def _clean_line(clean: Mapping[str, Any]) -> str:
+def _clean_line(title: str, clean: Mapping[str, Any]) -> str:
     if not clean["images"]:
-        return "clean frames: none in this slice"
+        return f"{title}: none in this slice"
     line = (
-        f"clean frames: {clean['untouched']} of {clean['images']} came back untouched "
+        f"{title}: {clean['untouched']} of {clean['images']} came back untouched "
         f"({clean['bypassed']} bypassed)"
     )
     if clean["worst"] is not None:

@@ -3,7 +3,7 @@
 Conditions: ``predicted`` (the pipeline's own reasoner and step policy), ``predicted_coarse`` (the
 same diagnosis, one coarse pass), and with one coarse pass each, so that they differ in the
 diagnosis alone: ``true`` (the oracle), ``none`` (no diagnosis), ``shuffled`` (another case's
-oracle). Cases that drew no effect are also run undegraded, to see that they come back untouched.
+oracle). Every case is also run undegraded, to see that it comes back untouched.
 Knows no files but the protocol's, and averages nothing; see :mod:`rirf.evaluation.report`.
 """
 
@@ -81,11 +81,22 @@ class CleanRow:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything a run measured, in the protocol's order."""
+    """Everything a run measured, in the protocol's order.
+
+    Attributes:
+        protocol: what was run.
+        rows: one a degraded case.
+        undegraded: one a case, its clean image as it is.
+    """
 
     protocol: Protocol
     rows: tuple[Row, ...]
-    clean: tuple[CleanRow, ...]
+    undegraded: tuple[CleanRow, ...]
+
+    @property
+    def clean(self) -> tuple[CleanRow, ...]:
+        """The undegraded rows of the cases whose own draw has no effect."""
+        return tuple(row for row in self.undegraded if row.case.clean)
 
 
 def _oracle(sample: Sample) -> Reading:
@@ -165,8 +176,7 @@ def _run(
         for case in cycle:
             sample = draw(case)
             yield _row(pipeline, sample, donor, pool)
-            if case.clean:
-                yield _clean_row(pipeline, sample)
+            yield _clean_row(pipeline, sample)
             donor = case, _oracle(sample)
             advance()
 
@@ -204,5 +214,5 @@ def evaluate(pipeline: Pipeline, cases: Protocol, *, progress: bool = False) -> 
     return Evaluation(
         protocol=cases,
         rows=tuple(sorted(rows, key=lambda row: place[row.case.name])),
-        clean=tuple(sorted(clean, key=lambda row: place[row.case.name])),
+        undegraded=tuple(sorted(clean, key=lambda row: place[row.case.name])),
     )

@@ -53,6 +53,7 @@ def packages(tmp_path: Path) -> Path:
         "wrong = plugin:not_a_command",
         "needy = needy:command",
         "train = needy:command",
+        "distill = needy:command",
         "restore = plugin:command",
     ]
     (info / "entry_points.txt").write_text("\n".join([f"[{ENTRY_POINTS}]", *entries, ""]))
@@ -142,6 +143,7 @@ def test_commands_of_other_packages(packages: Path, tmp_path: Path) -> None:
     assert "added by added-commands" in overview.stdout
     # Listed although its package cannot be imported.
     assert "train the reasoner or the restorer" in overview.stdout
+    assert "train a restorer on what another one makes" in overview.stdout
 
     done = rirf("added", cwd=tmp_path, PYTHONPATH=path)
     assert (done.returncode, done.stdout) == (7, "added command ran\n")
@@ -151,7 +153,7 @@ def test_commands_of_other_packages(packages: Path, tmp_path: Path) -> None:
 
 def test_a_missing_extra_is_named(packages: Path, tmp_path: Path) -> None:
     path = path_with(packages)
-    for arguments in (["train", "--whatever"], ["added", "--need"]):
+    for arguments in (["train", "--whatever"], ["distill"], ["added", "--need"]):
         done = rirf(*arguments, cwd=tmp_path, PYTHONPATH=path)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
