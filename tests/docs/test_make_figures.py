@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -12,9 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
+import rirf
 from rirf import conditioning
-from rirf.degradation import fog, noise, rain, shake
-from rirf.diagnosis import Diagnosis
+from rirf.degradation import degrade, fog, noise, rain, shake
+from rirf.diagnosis import EFFECTS, Diagnosis
+from rirf.images import to_float, to_uint8
 from rirf.scene import banned_words
 
 pytestmark = pytest.mark.lean
@@ -29,6 +32,8 @@ def figures() -> ModuleType:
     spec = importlib.util.spec_from_file_location("rirf_docs_figures", DOCS / "make_figures.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    # Dataclasses look their module up.
+    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
 
@@ -122,3 +127,42 @@ def test_the_picture_is_the_one_the_script_draws(figures: ModuleType) -> None:
     assert stored.shape == drawn.shape
     # Loose: the photo is a JPEG and the titles are drawn by whatever OpenCV is installed.
     assert np.abs(stored.astype(int) - drawn.astype(int)).mean() < 2.0
+
+
+def test_failures_are_chosen_by_the_rule(figures: ModuleType, shipped: Path) -> None:
+    measured = pytest.importorskip("skimage.metrics", reason="PSNR and the photos are its")
+    data = pytest.importorskip("skimage.data")
+    photos = {name: getattr(data, name)()[:96, :128, ::-1] for name in ("astronaut", "coffee")}
+    photos["chelsea"] = data.chelsea()[60:156, 80:208, ::-1]
+    psnr: dict[str, dict[int, float]] = {name: {} for name in photos}
+    with rirf.load(shipped, threads=1) as pipeline:
+        found = figures.worst_restorations(pipeline, photos, range(20, 26), 2)
+        for name, photo in photos.items():
+            clean = np.ascontiguousarray(photo)
+            for seed in range(20, 26):
+                degraded = degrade(to_float(clean), seed)
+                if any(degraded.diagnosis.effect(effect).present for effect in EFFECTS):
+                    image = pipeline(to_uint8(degraded.image)).image
+                    psnr[name][seed] = measured.peak_signal_noise_ratio(clean, image)
+    worst = {name: min(each, key=lambda seed: each[seed]) for name, each in psnr.items()}
+    order = sorted(worst, key=lambda name: psnr[name][worst[name]])[:2]
+    assert [(each.photo, each.seed) for each in found] == [(name, worst[name]) for name in order]
+    for each in found:
+        assert each.after.psnr == pytest.approx(psnr[each.photo][each.seed], abs=1e-3)
+        assert each.truth.source == "oracle" and each.prediction.source == "edge"
+
+    picture = figures.failures_picture(found, "the rule")
+    width, height = figures.PANEL
+    row = height + 2 * figures.TITLE_HEIGHT
+    assert picture.shape == (figures.TITLE_HEIGHT + 2 * row, 3 * width + 12, 3)
+    # Row by row the input, the restored and the clean frame, in BGR.
+    for place, each in enumerate(found):
+        top = 2 * figures.TITLE_HEIGHT + place * row
+        for column, image in enumerate((each.frame, each.restored, each.clean)):
+            left = column * (width + 6)
+            panel = picture[top : top + height, left : left + width]
+            assert (panel[:, :23] == 255).all()
+            shown = cv2.resize(panel[:, 23:396], (128, 96), interpolation=cv2.INTER_AREA)
+            # Scaling up and down softens the noise: compared without it.
+            difference = cv2.blur(shown, (5, 5)).astype(int) - cv2.blur(image, (5, 5))
+            assert np.abs(difference).mean() < 3.0
