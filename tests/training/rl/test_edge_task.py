@@ -300,35 +300,43 @@ def test_a_stopped_run_goes_on_to_the_same_end(
     assert json.loads((whole / "start.json").read_text())["reward"] != 0
 
 
+def judged(folder: Path) -> dict[int, float]:
+    """What the judge said at the start and at each validation, by step."""
+    start = json.loads((folder / "start.json").read_text())
+    return {0: start["judge"], **{row["step"]: row["validation/judge"] for row in rows(folder)}}
+
+
 def test_it_stops_when_only_the_reward_rises(make: Making, tmp_path: Path) -> None:
-    """The judge wants the opposite: its best is the start, whose weights are kept."""
+    """The judge wants the opposite of the reward, so its favourite is an early one."""
     changes = {**PLEASING, "margin": 0.001, "patience": 2}
     changes["loop"] = {**PLEASING["loop"], "steps": 60}
     task = make(settings("flow_grpo", **changes), Whiteness(1.0), Whiteness(-1.0))
     start = copy.deepcopy(task.network.state_dict())
-    with pytest.raises(RewardHacked, match=r"judge's reward is .* of step 0, while the reward"):
+    with pytest.raises(RewardHacked, match=r"judge's reward is .* of step \d+, while the reward"):
         run(task, tmp_path)
-    found = rows(tmp_path)
+    found, said = rows(tmp_path), judged(tmp_path)
     assert found[-1]["step"] < 60
     assert found[-1]["validation/reward"] > found[-1]["validation/judge"]
+    favourite = max(said, key=said.__getitem__)
+    assert favourite < found[-1]["step"]
     kept = task.finish(tmp_path, PROVENANCE, "it was fooled")
-    assert (kept.step, kept.stopped) == (0, "it was fooled")
+    assert (kept.step, kept.stopped) == (favourite, "it was fooled")
     network, provenance = load_network(tmp_path)
-    assert all(torch.equal(network.state_dict()[name], start[name]) for name in start)
-    assert provenance["steps_done"] == provenance["kept_step"] == 0
+    is_start = all(torch.equal(network.state_dict()[name], start[name]) for name in start)
+    assert is_start == (favourite == 0)
+    assert provenance["steps_done"] == provenance["kept_step"] == favourite
     assert provenance["stopped"] == "it was fooled"
     assert provenance["validation"] == kept.figures
     assert provenance["run"] == PROVENANCE["run"]
 
 
 def test_the_judges_favourite_is_kept(make: Making, tmp_path: Path) -> None:
-    """The judge agrees with the reward here, so training on is better than its start."""
     task = make(settings("flow_grpo", **PLEASING), Whiteness(1.0), Whiteness(1.0))
     run(task, tmp_path)
-    judged = {row["step"]: row["validation/judge"] for row in rows(tmp_path)}
+    said = judged(tmp_path)
     kept = task.finish(tmp_path, PROVENANCE, None)
-    assert kept.step == max(judged, key=lambda step: judged[int(step)])
-    assert kept.figures["judge"] == max(judged.values())
+    assert kept.step == max(said, key=said.__getitem__)
+    assert kept.figures["judge"] == max(said.values())
     stored, provenance = load_network(tmp_path)
     assert provenance["steps_done"] == kept.step
     with torch.no_grad():
