@@ -1,10 +1,10 @@
 """What each part of the diagnosis is worth: the restorer trained without it, on protocol v1.
 
-The rows of R&R's ablation, for the edge pair: runs of equal length on the same draws, each with one
-part withheld in training and in use, and a network of the same size that is never given any
-diagnosis. Every row is exported, with the reasoner it was trained with, and evaluated with
-predicted, true, shuffled and no diagnosis on evenly spaced images of protocol v1. Runs are short:
-differences between rows count, not their level.
+The rows of R&R's ablation, for the edge pair, but the one without reinforcement learning: runs of
+equal length on the same draws, each with one part withheld in training and in use, and a network of
+the same size that is never given any diagnosis. Every row is exported, with the reasoner it was
+trained with, and evaluated with predicted, true, shuffled and no diagnosis on evenly spaced images
+of protocol v1. Runs are short: differences between rows count, not their level.
 
 Reads benchmarks/results/ablation.json; ``--rerun ROW`` repeats one row, ``--rerun missing`` runs
 what is not on record for the given seeds. Prints a table, mean and spread over seeds, and, last,

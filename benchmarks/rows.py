@@ -30,14 +30,12 @@ class Row:
         settings: ``key=value`` pairs over the shared configuration.
         reasoner: whose diagnoses the run is given: the trained reasoner's, an untrained one's, or
             none at all.
-        start: row whose weights the run begins with.
     """
 
     name: str
     title: str
     settings: tuple[str, ...] = ()
     reasoner: str = "trained"
-    start: str | None = None
 
 
 def add_arguments(parser: argparse.ArgumentParser, record: Path) -> None:
@@ -131,7 +129,6 @@ class Table:
                 out,
                 self._arguments.cache,
                 reasoner=self.reasoner(row),
-                start=None if row.start is None else self.checkpoint(self.rows[row.start], seed),
                 resume=True,
             )
             found = measure(row, seed, out, figures)

@@ -399,6 +399,16 @@ class RestorerTask:
                 found[f"_{steps}"] = leap(network, batch, estimate, steps)
         return found
 
+    def held_batch(
+        self, positions: NDArray[np.int64], conditions: Conditions | None, device: torch.device
+    ) -> Batch:
+        """Patches of held-out draws, the same ones whenever they are asked for."""
+        patches = [
+            self._patch(int(position), generator(self.run.seed, int(position)), conditions)
+            for position in positions
+        ]
+        return {name: value.to(device) for name, value in _stack(patches).items()}
+
     def validate(self, network: Restorer) -> dict[str, float]:
         """PSNR and SSIM of fixed held-out patches, with true, predicted and no diagnosis."""
         figures: dict[str, float] = {}
@@ -411,11 +421,7 @@ class RestorerTask:
             similarity: dict[str, list[float]] = {}
             for start in range(0, len(self.held), self.run.loop.batch):
                 chosen = self.held[start : start + self.run.loop.batch]
-                patches = [
-                    self._patch(int(p), generator(self.run.seed, int(p)), conditions)
-                    for p in chosen
-                ]
-                batch = {key: value.to(device) for key, value in _stack(patches).items()}
+                batch = self.held_batch(chosen, conditions, device)
                 for mode, found in self._restored(network, batch).items():
                     restored = found.clamp(0, 1)
                     error = ((restored - batch["clean"]) ** 2).mean(dim=(1, 2, 3))

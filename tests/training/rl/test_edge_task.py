@@ -237,7 +237,7 @@ def test_validation_figures(make: Making) -> None:
     assert figures["reward"] != figures["judge"]
     # The reward of what validation restores, read again.
     with torch.no_grad():
-        batch = task._held(task.base.held, torch.device("cpu"))
+        batch = task.base.held_batch(task.base.held, task.base.predicted, torch.device("cpu"))
         restored = leap(task.network, batch, coarse(task.network, batch), task.run.steps)
         severity = NetworkSeverity(tiny_reasoner())
         gained = (severity(batch["degraded"]) - severity(restored)).sum(dim=1)

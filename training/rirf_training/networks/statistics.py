@@ -1,7 +1,7 @@
 """Second-order statistics of crops: how strong image gradients are, how they repeat themselves.
 
 A blur kernel leaves its own autocorrelation in that of the gradients; noise adds to lags 0 and 1
-alone. Convolutions trained for hours did not find this by themselves (docs/experiments.md, 6), so
+alone. Convolutions hardly found this by themselves (docs/experiments.md, 6), so
 the reasoner is given it. Everything is matrix products and sums, so it exports as such and runs on
 every engine; no transform is needed at run time.
 """

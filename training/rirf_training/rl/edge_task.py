@@ -28,7 +28,7 @@ from rirf_training.config import RlRun
 from rirf_training.loop import Batch, generator
 from rirf_training.networks.checkpoint import load_network, save_network
 from rirf_training.networks.restorer import Restorer
-from rirf_training.restorer_task import RestorerTask, _stack
+from rirf_training.restorer_task import RestorerTask
 from rirf_training.rl.figure import plot_rewards
 from rirf_training.rl.guard import RewardHacked, Validation, best, hacked
 from rirf_training.rl.objectives import (
@@ -138,7 +138,8 @@ class EdgeRlTask:
         device = next(network.parameters()).device
         size = self.run.loop.batch
         for number, start in enumerate(range(0, len(self.base.held), size)):
-            batch = self._held(self.base.held[start : start + size], device)
+            positions = self.base.held[start : start + size]
+            batch = self.base.held_batch(positions, self.base.predicted, device)
             restored = leap(network, batch, coarse(network, batch), self.run.steps)
             for name, severity in self._severities.items():
                 known = self._before.setdefault(name, [])
@@ -204,14 +205,6 @@ class EdgeRlTask:
         file = folder / _METRICS
         lines = file.read_text().splitlines() if file.exists() else []
         return [{"step": 0, **begun}, *(json.loads(line) for line in lines)]
-
-    def _held(self, positions: Any, device: torch.device) -> Batch:
-        """Held-out patches with the reasoner's diagnoses."""
-        patches = [
-            self.base._patch(int(p), generator(self.base.run.seed, int(p)), self.base.predicted)
-            for p in positions
-        ]
-        return {name: value.to(device) for name, value in _stack(patches).items()}
 
     # The objectives.
 
