@@ -198,7 +198,10 @@ class RestorerTask:
         self.predicted = predicted
         self.fresh = fresh
         self.reasoner = reasoner
-        self.teacher = teacher
+        # In the layout of the network it teaches, see the training loop.
+        self.teacher = (
+            teacher if teacher is None else teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
+        )
         self.recorded = recorded
         self.training, held = draws.split(run.validation_share)
         self.held = held[:: max(1, len(held) // run.loop.validation_samples)]

@@ -197,6 +197,47 @@ def test_sizes_that_do_not_fit(changes: dict[str, Any], message: str) -> None:
         RestorerConfig(**deep(**changes))
 
 
+@pytest.mark.parametrize("scale", [2, 4])
+@pytest.mark.parametrize("stem", [2, 3])
+@pytest.mark.parametrize("growth", ["transposed", "nearest"])
+def test_every_stem_and_growth_keeps_the_size(
+    scale: Literal[2, 4], stem: Literal[2, 3], growth: Literal["transposed", "nearest"]
+) -> None:
+    network = tiny_restorer(config=RestorerConfig(**deep(scale=scale, stem=stem, growth=growth)))
+    multiple = network.multiple
+    assert network.stem.kernel_size == (stem * scale, stem * scale)
+    assert update(network, inputs(1, multiple, 2 * multiple)).shape == (
+        1,
+        3,
+        multiple,
+        2 * multiple,
+    )
+
+
+def test_a_stem_looks_evenly_to_all_sides() -> None:
+    for stem in (2, 3):
+        network = tiny_restorer(config=RestorerConfig(**deep(scale=2, stem=stem)))
+        seen = torch.zeros(1, 13, 16, 16, requires_grad=True)
+        network.stem(seen)[0, :, 4, 4].sum().backward()
+        assert seen.grad is not None
+        rows = seen.grad.abs().sum(dim=(0, 1, 3)).nonzero().flatten().tolist()
+        # The output's pixel 4 lies on rows 8 and 9: as many are seen above as below.
+        assert 8 - rows[0] == rows[-1] - 9 == stem - 1
+
+
+def test_nearest_growth_repeats_what_a_pointwise_convolution_makes() -> None:
+    network = tiny_restorer(config=RestorerConfig(**deep(growth="nearest")))
+    grow = network.grow[0]
+    x = torch.rand(1, grow.in_channels, 3, 5)
+    out = grow(x)
+    assert out.shape == (1, grow.out_channels, 6, 10)
+    weight = grow.weight[:, :, 0, 0]
+    expected = torch.einsum("oc,bchw->bohw", weight, x) + grow.bias[:, None, None]
+    for down in (0, 1):
+        for right in (0, 1):
+            torch.testing.assert_close(out[:, :, down::2, right::2], expected)
+
+
 PARTS: tuple[conditioning.Part, ...] = ("scores", "parameters", "semantics")
 
 

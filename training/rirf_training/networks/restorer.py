@@ -39,6 +39,9 @@ class RestorerConfig(BaseModel):
         decoder_blocks: blocks of each level but the deepest on the way up.
         kernels: of each level's blocks: 3 for dense residual blocks, a larger odd number for
             depthwise ones of that kernel.
+        stem: side of the first convolution's kernel, in steps of ``scale``.
+        growth: how a level doubles its resolution: ``transposed``, a 2x2 transposed convolution,
+            or ``nearest``, a pointwise one whose output is repeated, which CPUs run faster.
         condition: width of the condition embedding.
         without: parts of the diagnosis that the network does not look at, for ablations; without
             ``parameters`` the transmission map is not looked at either.
@@ -53,6 +56,8 @@ class RestorerConfig(BaseModel):
     blocks: tuple[int, ...] = (1, 1, 2, 3)
     decoder_blocks: tuple[int, ...] = (1, 1, 2)
     kernels: tuple[int, ...] = (3, 3, 3, 3)
+    stem: Literal[2, 3] = 3
+    growth: Literal["transposed", "nearest"] = "transposed"
     condition: int = 128
     without: tuple[conditioning.Part, ...] = ()
 
@@ -76,6 +81,16 @@ def _blocks(channels: int, count: int, kernel: int, condition: int) -> nn.Module
     return nn.ModuleList(WideBlock(channels, condition, kernel) for _ in range(count))
 
 
+class _Repeat(nn.Conv2d):
+    """A pointwise convolution, then every pixel of its output four times."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.interpolate(super().forward(x), scale_factor=2.0, mode="nearest")
+
+
 class Restorer(nn.Module):
     """See the module's text. H and W must be multiples of :attr:`multiple`."""
 
@@ -94,7 +109,8 @@ class Restorer(nn.Module):
         )
         # Strided and transposed convolutions do what moving pixels into channels and back before a
         # dense one would, in less time.
-        self.stem = nn.Conv2d(_INPUTS, channels[0], 3 * scale, stride=scale, padding=scale)
+        side = config.stem * scale
+        self.stem = nn.Conv2d(_INPUTS, channels[0], side, stride=scale, padding=(side - scale) // 2)
         levels = list(zip(channels, config.kernels, strict=True))
         self.down = nn.ModuleList(
             _blocks(c, count, kernel, width)
@@ -102,7 +118,10 @@ class Restorer(nn.Module):
         )
         pairs = list(pairwise(channels))
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairs)
-        self.grow = nn.ModuleList(nn.ConvTranspose2d(b, a, 2, stride=2) for a, b in pairs)
+        self.grow = nn.ModuleList(
+            _Repeat(b, a) if config.growth == "nearest" else nn.ConvTranspose2d(b, a, 2, stride=2)
+            for a, b in pairs
+        )
         self.up = nn.ModuleList(
             _blocks(c, count, kernel, width)
             for (c, kernel), count in zip(levels[:-1], config.decoder_blocks, strict=True)
