@@ -24,19 +24,24 @@ __all__ = [
     "MANIFEST",
     "SCHEMA_VERSION",
     "SHIPPED",
+    "SIGNATURE",
     "Bundle",
     "Graph",
     "Manifest",
     "RestorerGraph",
     "ViewSizes",
     "file_digest",
+    "shipped_names",
 ]
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+# Signs the manifest, which cannot list it in return; see rirf.signing.
+SIGNATURE = "manifest.sig"
 # Built engines live here; they belong to a machine, not to the bundle.
 CACHE = "cache"
-SHIPPED = Path(__file__).parent / "bundles" / "edge.rirf"
+_BUNDLES = Path(__file__).parent / "bundles"
+SHIPPED = _BUNDLES / "edge.rirf"
 _TIME_END = 1.0
 
 
@@ -127,8 +132,22 @@ def file_digest(path: Path) -> str:
 def _files(folder: Path) -> Iterator[str]:
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_file() and name != MANIFEST and name.split("/")[0] != CACHE:
+        if path.is_file() and name not in (MANIFEST, SIGNATURE) and name.split("/")[0] != CACHE:
             yield name
+
+
+def shipped_names() -> tuple[str, ...]:
+    """Names of the bundles that come with the package; the first is the default."""
+    found = (path.stem for path in _BUNDLES.glob("*.rirf"))
+    return tuple(sorted(found, key=lambda name: (name != SHIPPED.stem, name)))
+
+
+def _located(bundle: str | Path) -> Path:
+    """The folder of a bundle that is given by its path, or by the name of a shipped one."""
+    folder = Path(bundle)
+    if not folder.exists() and str(folder) in shipped_names():
+        return _BUNDLES / f"{folder}.rirf"
+    return folder
 
 
 class Bundle:
@@ -139,20 +158,36 @@ class Bundle:
         self.manifest = manifest
 
     @classmethod
-    def open(cls, folder: str | Path, *, verify: bool = True) -> Bundle:
+    def open(
+        cls, folder: str | Path, *, verify: bool = True, trusted: str | Path | None = None
+    ) -> Bundle:
         """Read and check a bundle.
 
         Args:
-            folder: the ``.rirf`` folder.
+            folder: the ``.rirf`` folder, or the name of a shipped bundle (:func:`shipped_names`).
             verify: compare every file with its checksum.
+            trusted: a public key file (see :mod:`rirf.signing`); only a bundle signed by its owner
+                is opened then, and every file is compared whatever ``verify`` says. Engines built
+                into ``cache/`` are made on the machine and signed by nobody.
 
         Raises:
-            BundleError: missing, incomplete, altered, or of another schema.
+            BundleError: missing, incomplete, altered, of another schema, or not signed by
+                ``trusted``.
+            MissingExtraError: ``trusted`` is given and cryptography is not installed.
         """
-        folder = Path(folder)
+        folder = _located(folder)
         if not folder.is_dir():
-            raise BundleError(f"{folder}: no such bundle; expected a folder NAME.rirf")
-        manifest = cls._read(folder)
+            raise BundleError(
+                f"{folder}: no such bundle; expected a folder NAME.rirf, or one that is shipped: "
+                f"{', '.join(shipped_names())}"
+            )
+        data = cls._read(folder)
+        if trusted is not None:
+            from rirf.signing import check_signature
+
+            # The very bytes that are read below, before anything in them is believed.
+            check_signature(folder, data, trusted)
+        manifest = cls._parse(folder / MANIFEST, data)
         if manifest.conditioning_version != conditioning.VERSION:
             raise BundleError(
                 f"{folder}: conditioning vector version {manifest.conditioning_version}, this rirf "
@@ -164,20 +199,24 @@ class Bundle:
                 f"{folder}: made for views {manifest.views}, this rirf has {sizes}: export it again"
             )
         bundle = cls(folder, manifest)
-        if verify:
+        if verify or trusted is not None:
             bundle.verify()
         return bundle
 
     @staticmethod
-    def _read(folder: Path) -> Manifest:
-        path = folder / MANIFEST
+    def _read(folder: Path) -> bytes:
         try:
-            data = json.loads(path.read_text(encoding="utf-8"))
+            return (folder / MANIFEST).read_bytes()
         except OSError as error:
             raise BundleError(
                 f"{folder}: {MANIFEST} cannot be read ({error}); the bundle is incomplete, copy or "
                 "export it again"
             ) from error
+
+    @staticmethod
+    def _parse(path: Path, content: bytes) -> Manifest:
+        try:
+            data = json.loads(content.decode("utf-8"))
         except ValueError as error:
             raise BundleError(
                 f"{path}: not JSON ({error}); the bundle is damaged, copy or export it again"
@@ -210,7 +249,13 @@ class Bundle:
             parts += [f"not listed {', '.join(extra)}"] if extra else []
             raise BundleError(f"{self.folder}: {'; '.join(parts)}; copy or export the bundle again")
         for name, expected in listed.items():
-            got = file_digest(self.folder / name)
+            try:
+                got = file_digest(self.folder / name)
+            except OSError as error:
+                raise BundleError(
+                    f"{self.folder / name}: cannot be read ({error}); give yourself the right to "
+                    "read it, or copy the bundle again"
+                ) from error
             if got != expected:
                 raise BundleError(
                     f"{self.folder / name}: SHA-256 {got[:16]}..., the manifest says "

@@ -133,7 +133,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "-o", "--output", metavar="DIR", type=Path, default=Path("demo"), help="default: demo"
     )
     parser.add_argument(
-        "--bundle", metavar="PATH", type=Path, help="bundle to use instead of the one shipped"
+        "--bundle",
+        metavar="BUNDLE",
+        type=Path,
+        help="a .rirf folder, or a shipped bundle's name (default: edge)",
     )
     arguments = parser.parse_args(argv)
     try:

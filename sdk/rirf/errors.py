@@ -58,7 +58,7 @@ def require(module: str, extra: str, purpose: str) -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a package whose shared library is missing
         raise MissingExtraError(
             f"{module} is needed to {purpose}, but cannot be imported ({error}); "
             f"install it with: pip install 'rirf[{extra}]'"

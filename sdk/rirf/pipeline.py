@@ -277,21 +277,25 @@ def load(
     threads: int | None = None,
     providers: Sequence[str] | None = None,
     strict: bool = False,
+    trusted: str | Path | None = None,
 ) -> Pipeline:
     """Load a bundle for inference.
 
     Args:
-        bundle: the ``.rirf`` folder; the edge pair that ships with the package when None.
+        bundle: the ``.rirf`` folder, or the name of a bundle that ships with the package, such as
+            ``"edge-small"``; ``"edge"`` when None.
         threads: threads inside an operator; the engine's choice when None.
         providers: ONNX Runtime execution providers by preference; the CPU when None.
         strict: a provider that does not work is an error instead of a logged fallback.
+        trusted: a public key file; only a bundle signed by its owner is loaded then.
 
     Raises:
-        BundleError: the bundle is missing, damaged or of another schema.
+        BundleError: the bundle is missing, damaged, of another schema, or not signed by
+            ``trusted``.
         EngineError: an engine cannot be loaded.
         MissingExtraError: ONNX Runtime or OpenCV is not installed.
     """
-    opened = Bundle.open(SHIPPED if bundle is None else bundle)
+    opened = Bundle.open(SHIPPED if bundle is None else bundle, trusted=trusted)
     manifest = opened.manifest
     reasoner, net = (
         OnnxEngine(opened.path(graph), providers=providers, threads=threads, strict=strict)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rirf import conditioning
-from rirf.bundle import MANIFEST, SCHEMA_VERSION, Bundle
+from rirf.bundle import MANIFEST, SCHEMA_VERSION, Bundle, shipped_names
 from rirf.errors import BundleError
 
 pytestmark = pytest.mark.lean
@@ -56,6 +56,22 @@ def test_a_path_may_be_text(folder: Path) -> None:
     assert Bundle.open(str(folder)).folder == folder
 
 
+def test_what_is_shipped_goes_by_its_name(shipped: Path) -> None:
+    assert shipped_names()[0] == shipped.stem
+    for name in shipped_names():
+        bundle = Bundle.open(name)
+        assert bundle.folder == shipped.with_name(f"{name}.rirf")
+        assert bundle.manifest.name == name
+
+
+def test_a_folder_of_that_name_goes_first(
+    folder: Path, shipped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    folder.rename(shipped.stem)
+    assert Bundle.open(shipped.stem).folder == Path(shipped.stem)
+
+
 def test_the_digest_pins_the_manifest(folder: Path) -> None:
     bundle = Bundle.open(folder)
     expected = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
@@ -66,6 +82,7 @@ def test_the_digest_pins_the_manifest(folder: Path) -> None:
 
 def test_no_such_bundle(tmp_path: Path) -> None:
     refuses(tmp_path / "none.rirf", r"none\.rirf: no such bundle; expected a folder NAME\.rirf")
+    refuses(tmp_path / "none.rirf", f"one that is shipped: {', '.join(shipped_names())}")
 
 
 def test_a_file_is_no_bundle(tmp_path: Path) -> None:

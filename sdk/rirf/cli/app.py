@@ -28,6 +28,7 @@ BUILT_IN = {
     "restore": "restore pictures and say what was wrong with them",
     "diagnose": "say what is wrong with pictures, without restoring them",
     "degrade": "add fog, shake, rain and noise to clean pictures, with a record",
+    "bundle": "show, check, compare and sign bundles",
     "doctor": "check this installation and name the fix of what is wrong",
 }
 # Help must not import the packages behind the entry points, which may not be installable here.

@@ -30,7 +30,10 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("sources", metavar="SRC", nargs="+", type=Path, help="pictures or folders")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     parser.add_argument(
-        "--bundle", metavar="PATH", type=Path, help="bundle to use instead of the one shipped"
+        "--bundle",
+        metavar="BUNDLE",
+        type=Path,
+        help="a .rirf folder, or a shipped bundle's name (default: edge)",
     )
     parser.add_argument("--threads", metavar="N", type=positive_int, help="CPU threads to use")
 

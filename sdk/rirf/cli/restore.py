@@ -41,7 +41,10 @@ def add_arguments(parser: ArgumentParser) -> None:
         "-o", "--output", metavar="DIR", type=Path, required=True, help="folder for the results"
     )
     parser.add_argument(
-        "--bundle", metavar="PATH", type=Path, help="bundle to use instead of the one shipped"
+        "--bundle",
+        metavar="BUNDLE",
+        type=Path,
+        help="a .rirf folder, or a shipped bundle's name (default: edge)",
     )
     parser.add_argument(
         "--steps",

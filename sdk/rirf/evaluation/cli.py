@@ -26,7 +26,10 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--protocol", default="v1", help="the protocol to run (default: v1)")
     parser.add_argument(
-        "--bundle", type=Path, metavar="PATH", help="a .rirf bundle (default: the one shipped)"
+        "--bundle",
+        type=Path,
+        metavar="BUNDLE",
+        help="a .rirf folder, or a shipped bundle's name (default: edge)",
     )
     parser.add_argument(
         "--limit", type=int, metavar="N", help="a fixed, mixed slice of N images, at least 2"
