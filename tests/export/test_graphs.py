@@ -13,6 +13,8 @@ import rirf
 from rirf import conditioning
 from rirf.bundle import Bundle, Graph
 from rirf.engine import OnnxEngine
+from rirf.engine.tensorrt import build_engine, find_library, profiles_for
+from rirf.errors import MissingExtraError
 from rirf_export import graphs
 from rirf_export.graphs import OPSET, RESTORER_INPUTS, example_inputs, input_names
 from rirf_training.networks import load_network
@@ -177,28 +179,15 @@ def test_example_inputs(network: Any) -> None:
     assert all(value.dtype == torch.float32 for value in first)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("which", ["tiny", "shipped"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_graphs_build_in_tensorrt_rtx(bundle: Bundle, shipped: Path, kind: str, which: str) -> None:
-    trt = pytest.importorskip(
-        "tensorrt_rtx", reason="needs TensorRT-RTX: pip install 'rirf[tensorrt-rtx]'"
-    )
-    chosen = bundle if which == "tiny" else Bundle.open(shipped)
-    logger = trt.Logger(trt.Logger.ERROR)
-    builder = trt.Builder(logger)
-    network = builder.create_network()
-    parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse(chosen.path(graph(chosen, kind)).read_bytes())
-    assert parsed, [str(parser.get_error(i)) for i in range(parser.num_errors)]
-    config = builder.create_builder_config()
-    if kind == "restorer":
-        profile = builder.create_optimization_profile()
-        for name, shape in TABLES[kind][0].items():
-            if "height" in shape:
-                sizes = ((16, 16), (512, 512), (1024, 1024))
-                profile.set_shape(name, *((*shape[:2], *size) for size in sizes))
-        config.add_optimization_profile(profile)
-    plan = builder.build_serialized_network(network, config)
-    assert plan is not None
-    assert plan.nbytes > 0
+def test_graphs_build_in_tensorrt_rtx(bundle: Bundle, kind: str) -> None:
+    try:
+        library = find_library("tensorrt-rtx")
+    except MissingExtraError as error:
+        pytest.skip(str(error))
+    sizes = (16, 512, 1024)
+    exported = graph(bundle, kind)
+    profiles = profiles_for(exported.inputs, {"height": sizes, "width": sizes})
+    multiple = bundle.manifest.restorer.multiple
+    plan = build_engine(bundle.path(exported), library, profiles, multiple=multiple)
+    assert len(plan) > 4 * exported.parameters
