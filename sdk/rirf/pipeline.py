@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import cv2
 import numpy as np
@@ -26,10 +26,12 @@ from rirf.errors import BundleError, EngineError, ImageError
 from rirf.images import check_frame
 from rirf.policy import MODES, Mode
 from rirf.reasoner import Reading, decode
+from rirf.shapes import DEFAULT_SHAPES, Shapes
 
-__all__ = ["Pipeline", "Result", "Steps", "load"]
+__all__ = ["Backend", "Pipeline", "Result", "Steps", "load"]
 
 Steps: TypeAlias = Literal["auto", "bypass", "coarse", "1", "2", "4", 1, 2, 4]
+Backend: TypeAlias = Literal["onnxruntime", "tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True)
@@ -274,31 +276,64 @@ def _check_tables(bundle: Bundle, graph: Graph, engine: Engine) -> None:
 def load(
     bundle: str | Path | None = None,
     *,
+    backend: Backend = "onnxruntime",
     threads: int | None = None,
     providers: Sequence[str] | None = None,
     strict: bool = False,
     trusted: str | Path | None = None,
+    shapes: Shapes = DEFAULT_SHAPES,
+    cache: Path | None = None,
 ) -> Pipeline:
     """Load a bundle for inference.
 
     Args:
         bundle: the ``.rirf`` folder, or the name of a bundle that ships with the package, such as
             ``"edge-small"``; ``"edge"`` when None.
-        threads: threads inside an operator; the engine's choice when None.
-        providers: ONNX Runtime execution providers by preference; the CPU when None.
+        backend: what runs the graphs. ``tensorrt`` and ``tensorrt-rtx`` need a GPU, and build the
+            engines first where ``cache`` holds none that fit.
+        threads: ONNX Runtime's threads inside an operator; its choice when None.
+        providers: ONNX Runtime's execution providers by preference; the CPU when None.
         strict: a provider that does not work is an error instead of a logged fallback.
         trusted: a public key file; only a bundle signed by its owner is loaded then.
+        shapes: frame sizes TensorRT's engines are built for.
+        cache: folder of TensorRT's engines; the bundle's own when None.
 
     Raises:
         BundleError: the bundle is missing, damaged, of another schema, or not signed by
             ``trusted``.
-        EngineError: an engine cannot be loaded.
-        MissingExtraError: ONNX Runtime or OpenCV is not installed.
+        EngineError: an engine cannot be loaded, or an option is of another backend.
+        OutputError: an engine was built and cannot be stored.
+        MissingExtraError: what the backend needs is not installed.
     """
+    if backend not in get_args(Backend):
+        raise EngineError(f"backend is {backend!r}; expected one of {', '.join(get_args(Backend))}")
     opened = Bundle.open(SHIPPED if bundle is None else bundle, trusted=trusted)
     manifest = opened.manifest
-    reasoner, net = (
-        OnnxEngine(opened.path(graph), providers=providers, threads=threads, strict=strict)
-        for graph in (manifest.reasoner, manifest.restorer)
-    )
-    return Pipeline(opened, reasoner, net)
+    if backend == "onnxruntime":
+        reasoner, net = (
+            OnnxEngine(opened.path(graph), providers=providers, threads=threads, strict=strict)
+            for graph in (manifest.reasoner, manifest.restorer)
+        )
+        return Pipeline(opened, reasoner, net)
+    if threads is not None or providers is not None:
+        raise EngineError(
+            f"threads and providers are ONNX Runtime's; leave them out with backend={backend!r}"
+        )
+    from rirf.engine.tensorrt import TensorRTEngine, find_library, profiles_for
+
+    library = find_library(backend)
+    built = [
+        TensorRTEngine.from_onnx(
+            opened.path(graph),
+            profiles_for(graph.inputs, shapes.axes),
+            precision=graph.precision,
+            library=library,
+            cache=cache,
+            multiple=multiple,
+        )
+        for graph, multiple in (
+            (manifest.reasoner, 1),
+            (manifest.restorer, manifest.restorer.multiple),
+        )
+    ]
+    return Pipeline(opened, *built)

@@ -5,6 +5,7 @@ import pickle
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +18,7 @@ from rirf.bundle import MANIFEST
 from rirf.consistency import assess
 from rirf.degradation import degrade
 from rirf.diagnosis import EFFECTS, Diagnosis
-from rirf.errors import BundleError, EngineError, ImageError
+from rirf.errors import BundleError, EngineError, ImageError, MissingExtraError
 from rirf.images import to_float, to_uint8
 from rirf.pipeline import Pipeline, Result
 from rirf.policy import Mode
@@ -353,3 +354,21 @@ def test_tables_must_be_the_graphs(shipped: Path, tmp_path: Path, key: str) -> N
 def test_strict_refuses_a_provider_that_does_not_work(shipped: Path) -> None:
     with pytest.raises(EngineError, match="NowhereExecutionProvider does not work here"):
         rirf.load(shipped, providers=["NowhereExecutionProvider"], strict=True)
+
+
+def test_a_backend_that_there_is_not(shipped: Path) -> None:
+    with pytest.raises(EngineError, match="expected one of onnxruntime, tensorrt, tensorrt-rtx"):
+        rirf.load(shipped, backend="openvino")  # type: ignore[arg-type]  # what is under test
+
+
+@pytest.mark.parametrize("option", [{"threads": 1}, {"providers": ["CPUExecutionProvider"]}])
+def test_options_of_another_backend_are_not_ignored(shipped: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(EngineError, match="ONNX Runtime's; leave them out"):
+        rirf.load(shipped, backend="tensorrt-rtx", **option)
+
+
+def test_tensorrt_without_what_it_needs_names_the_extra(shipped: Path) -> None:
+    if find_spec("tensorrt") is not None and find_spec("pycuda") is not None:
+        pytest.skip("TensorRT and pycuda are installed here")
+    with pytest.raises(MissingExtraError, match=r"pip install 'rirf\[tensorrt\]'"):
+        rirf.load(shipped, backend="tensorrt")

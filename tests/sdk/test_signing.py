@@ -59,7 +59,7 @@ def test_a_pipeline_is_loaded_from_whom_it_trusts(
 ) -> None:
     with rirf.load(signed, threads=1, trusted=keys[1]) as pipeline:
         assert pipeline.bundle.folder == signed
-    with pytest.raises(BundleError, match="has no manifest.sig, expected one by the owner"):
+    with pytest.raises(BundleError, match=r"has no manifest\.sig, expected one by the owner"):
         rirf.load(shipped, threads=1, trusted=keys[1])
 
 
