@@ -6,6 +6,7 @@ import json
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import rirf
 from rirf.cli.batch import conclude, forbid_overwriting, positive_int, run_batch, say
@@ -14,6 +15,7 @@ from rirf.diagnosis import EFFECTS, Diagnosis
 from rirf.errors import DiagnosisError, EngineError
 from rirf.files import Found, find_images, prepare_folder, write_atomic
 from rirf.images import encode_image, read_image
+from rirf.pipeline import Backend
 
 __all__ = ["command", "read_diagnosis", "summary_of"]
 
@@ -71,7 +73,16 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="png",
         help="png (the default, lossless) or jpg (quality 95)",
     )
-    parser.add_argument("--threads", metavar="N", type=positive_int, help="CPU threads to use")
+    parser.add_argument(
+        "--backend",
+        choices=get_args(Backend),
+        default="onnxruntime",
+        help="what runs the networks; tensorrt and tensorrt-rtx build their engines once "
+        "(default: onnxruntime)",
+    )
+    parser.add_argument(
+        "--threads", metavar="N", type=positive_int, help="CPU threads of ONNX Runtime to use"
+    )
     parser.add_argument(
         "--strict", action="store_true", help="fail where a slower engine would be fallen back to"
     )
@@ -141,7 +152,10 @@ def run(arguments: Namespace) -> int:
     prepare_folder(folder)
 
     with rirf.load(
-        arguments.bundle, threads=arguments.threads, strict=arguments.strict
+        arguments.bundle,
+        backend=arguments.backend,
+        threads=arguments.threads,
+        strict=arguments.strict,
     ) as pipeline:
 
         def restore(item: Found) -> None:

@@ -272,6 +272,24 @@ def test_a_bundle_elsewhere_works(tmp_path: Path) -> None:
     assert run(source, "-o", tmp_path / "out", "--bundle", tmp_path / "own.rirf") == 0
 
 
+def test_a_shipped_bundle_goes_by_its_name(tmp_path: Path) -> None:
+    save(tmp_path / "frame.png", bad())
+    for name in ("edge", None):
+        option = [] if name is None else ["--bundle", name]
+        done = rirf("restore", "frame.png", "-o", f"out-{name}", *option, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    one, other = (tmp_path / f"out-{name}" / "frame.png" for name in ("edge", None))
+    assert one.read_bytes() == other.read_bytes()
+
+
+def test_the_backend_is_passed_on(tmp_path: Path) -> None:
+    save(tmp_path / "frame.png", bad())
+    options = ["--backend", "tensorrt", "--threads", "1"]
+    done = rirf("restore", "frame.png", "-o", "out", *options, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "threads and providers are ONNX Runtime's" in done.stderr
+
+
 def test_a_name_outside_ascii(tmp_path: Path) -> None:
     source = save(tmp_path / "Straße – 雾.png", bad())
     assert run(source, "-o", tmp_path / "aus gabe") == 0
