@@ -36,7 +36,7 @@ from rirf_training.networks.checkpoint import load_network
 from rirf_training.networks.reasoner import Reasoner
 from rirf_training.networks.restorer import Restorer
 
-__all__ = ["BYPASS_BELOW", "CARD", "Schedules", "export_bundle", "schedules_of"]
+__all__ = ["BYPASS_BELOW", "CARD", "Schedules", "export_bundle", "put", "schedules_of"]
 
 # For each mode the (time, step) pairs to run.
 Schedules: TypeAlias = dict[Mode, tuple[tuple[float, float], ...]]
@@ -207,7 +207,7 @@ def export_bundle(
         manifest = manifest.model_copy(update={"files": files})
         write_atomic(work / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
         Bundle.open(work)
-        _put(work, out)
+        put(work, out)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error})") from error
     finally:
@@ -215,7 +215,7 @@ def export_bundle(
     return Bundle.open(out)
 
 
-def _put(work: Path, out: Path) -> None:
+def put(work: Path, out: Path) -> None:
     """Move the finished folder into place; an older bundle leaves once the new one is whole."""
     old = None
     if out.exists():

@@ -275,6 +275,26 @@ def _measured_limits(metrics: dict[str, Any]) -> list[str]:
     return limits
 
 
+def _lowered(provenance: Mapping[str, Any]) -> str:
+    """What a lower precision than fp32 was found to cost."""
+    parts = []
+    for precision, found in _section(provenance, "precision").items():
+        gate = _section(found, "gate")
+        if not gate:
+            continue
+        limits = gate["limits"]
+        parts.append(
+            f"This pair computes in {precision}; the figures further below are of the fp32 pair it "
+            f"was made from. On {gate['images']} images of the protocol it loses "
+            f"{gate['loss_db']:.3f} dB against that one (at most {limits['loss_db']:g} is allowed) "
+            f"and agrees on {gate['agreement']:.1%} of the presence flags (at least "
+            f"{limits['agreement']:.0%}). Its outputs against torch, on real frames (at least "
+            f"{limits['parity_db']:.0f} dB):"
+        )
+        parts.append(_parity_table(found["parity_db"]))
+    return "".join(f"{part}\n\n" for part in parts)
+
+
 def model_card(manifest: Manifest) -> str:
     """Markdown text of the card."""
     modes = ", ".join(("bypass", *manifest.restorer.schedules))
@@ -288,7 +308,7 @@ Modes: {modes}. Precision: {manifest.reasoner.precision} / {manifest.restorer.pr
 
 ## Quality
 
-{_quality(manifest.metrics)}
+{_lowered(manifest.provenance)}{_quality(manifest.metrics)}
 
 ## Step policy
 
@@ -320,8 +340,8 @@ on them inherit those terms: research only. For a product, train on images you h
 
 ## Parity with torch
 
-Every exported output against the fp32 network, the restorer's at every time and step of its
-schedules; export fails below {manifest.provenance["parity_min_db"]:.0f} dB.
+Every output exported in fp32 against the torch network, the restorer's at every time and step of
+its schedules; export fails below {manifest.provenance["parity_min_db"]:.0f} dB.
 
 {_parity_table(manifest.provenance["parity_db"])}
 """

@@ -1,15 +1,22 @@
-"""``rirf export REASONER RESTORER -o NAME.rirf``."""
+"""``rirf export REASONER RESTORER -o NAME.rirf``: checkpoints to bundles and engines."""
 
 from __future__ import annotations
 
 import json
+import math
 from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from rirf.bundle import Bundle
 from rirf.cli.command import Command
 from rirf.errors import BundleError, OutputError, require
 from rirf.policy import FittedPolicy
+from rirf.shapes import DEFAULT_SHAPES
+
+if TYPE_CHECKING:
+    from rirf_export.shipping import Product
 
 __all__ = ["command"]
 
@@ -20,6 +27,12 @@ example:
   rirf export runs/reasoner runs/restorer -o edge.rirf --metrics v1.json --force
   python benchmarks/step_policy.py --bundle edge.rirf --draws runs/draws/held-out -o policy.json
   rirf export runs/reasoner runs/restorer -o edge.rirf --policy policy.json --force
+  rirf export runs/reasoner runs/restorer -o edge.rirf --precision fp32,fp16,int8 \\
+      --targets onnx,tensorrt-rtx --data DATA
+
+fp16 and int8 must pass a quality gate against fp32; where one fails, nothing is written but its
+worst pictures, in NAME-PRECISION.rejected. Engines for TensorRT are built for the GPU that is
+there; those of TensorRT-RTX are portable and need none.
 """
 # What of an evaluation's JSON belongs into a manifest: the tables, not the rows of every image.
 _METRIC_KEYS = (
@@ -44,6 +57,56 @@ def _add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("reasoner", type=Path, help="reasoner checkpoint folder")
     parser.add_argument("restorer", type=Path, help="restorer checkpoint folder")
     parser.add_argument("-o", "--out", type=Path, required=True, help="bundle folder, NAME.rirf")
+    parser.add_argument(
+        "--targets",
+        metavar="LIST",
+        default="onnx",
+        help="onnx,tensorrt,tensorrt-rtx: engines to build into the bundles' caches beside ONNX "
+        "(default: onnx)",
+    )
+    parser.add_argument(
+        "--precision",
+        metavar="LIST",
+        default="fp32",
+        help="fp32,fp16,int8: a bundle each, NAME.rirf, NAME-fp16.rirf, NAME-int8.rirf "
+        "(default: fp32)",
+    )
+    parser.add_argument(
+        "--shapes",
+        metavar="MIN:OPT:MAX",
+        help=f"frame sizes of the engines, each WIDTHxHEIGHT (default: {DEFAULT_SHAPES})",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="data root of the evaluation protocol; fp16 and int8 are chosen and calibrated on its "
+        "val pictures and judged on its test pictures",
+    )
+    parser.add_argument(
+        "--ranges",
+        metavar="DIR",
+        type=Path,
+        help="INT8 bundle of the same checkpoints whose calibration is used again",
+    )
+    parser.add_argument(
+        "--fallback",
+        metavar="N",
+        type=int,
+        default=0,
+        help="keep each graph's N most sensitive layers in fp32 in INT8 (default: 0)",
+    )
+    parser.add_argument(
+        "--sensitivity", metavar="FILE", type=Path, help="write what each layer costs in INT8"
+    )
+    parser.add_argument(
+        "--sign", metavar="KEY", type=Path, help="sign the bundles, see rirf bundle keygen"
+    )
+    parser.add_argument(
+        "--triton",
+        metavar="DIR",
+        type=Path,
+        help="also write a model repository for NVIDIA Triton, of the first precision asked for",
+    )
     parser.add_argument("--metrics", type=Path, help="JSON of rirf eval, kept in the manifest")
     parser.add_argument(
         "--policy",
@@ -79,33 +142,58 @@ def _policy(file: Path) -> FittedPolicy:
 def _run(args: Namespace) -> int:
     for module in ("torch", "onnx", "onnxscript", "safetensors"):
         require(module, "export", "export checkpoints")
-    from rirf_export.bundling import export_bundle
+    from rirf_export.plan import Plan
+    from rirf_export.shipping import Request, ship
 
-    metrics = _metrics(args.metrics) if args.metrics is not None else None
-    policy = _policy(args.policy) if args.policy is not None else None
-    bundle = export_bundle(
-        args.reasoner,
-        args.restorer,
-        args.out,
-        metrics=metrics,
-        policy=policy,
+    plan = Plan.of(args.out, args.precision, args.targets, args.shapes)
+    request = Request(
+        reasoner=args.reasoner,
+        restorer=args.restorer,
+        plan=plan,
+        data=args.data,
+        ranges=args.ranges,
+        fallback=args.fallback,
+        sensitivity=args.sensitivity,
+        sign=args.sign,
+        triton=args.triton,
+        metrics=_metrics(args.metrics) if args.metrics is not None else None,
+        policy=_policy(args.policy) if args.policy is not None else None,
         force=args.force,
-        progress=not args.quiet,
     )
-    manifest = bundle.manifest
-    print(f"{'graph':10s} {'precision':9s} {'size':>9s} {'parity (worst output)':>22s}")
-    for kind in ("reasoner", "restorer"):
-        graph = getattr(manifest, kind)
-        size = bundle.path(graph).stat().st_size / 1e6
-        worst = [db for db in manifest.provenance["parity_db"][kind].values() if db is not None]
-        shown = f"{min(worst):.1f} dB" if worst else "equal"
-        print(f"{kind:10s} {graph.precision:9s} {size:6.1f} MB {shown:>22s}")
+    if not args.quiet:
+        print(f"plan:\n{plan.describe()}", flush=True)
+    products = ship(request, progress=not args.quiet)
+    print(_table(products))
+    manifest = Bundle.open(plan.out, verify=False).manifest
     print(f"modes: bypass, {', '.join(manifest.restorer.schedules)}")
     ladder = ", ".join(f"{rung.mode} from {rung.above:g}" for rung in manifest.policy.ladder)
     by = manifest.policy.bypass_by.replace("_", " ")
     print(f"policy: bypass below {manifest.policy.bypass_below:g} of {by}, {ladder}")
-    print(f"bundle: {bundle.folder}")
+    for bundle in plan.bundles.values():
+        print(f"bundle: {bundle}")
+    if args.triton is not None:
+        print(f"Triton model repository: {args.triton}")
     return 0
+
+
+def _table(products: Sequence[Product]) -> str:
+    """One line a graph or engine."""
+    lines = [
+        f"{'target':12s} {'graph':8s} {'precision':9s} {'size':>9s} {'parity (worst)':>14s} "
+        f"{'lost':>9s} {'latency':>10s}"
+    ]
+    for each in products:
+        if each.parity_db is None:
+            parity = "not run"
+        else:
+            parity = f"{each.parity_db:.1f} dB" if math.isfinite(each.parity_db) else "equal"
+        lost = "–" if each.loss_db is None else f"{each.loss_db:.3f} dB"
+        latency = "–" if each.latency_ms is None else f"{each.latency_ms:.1f} ms"
+        lines.append(
+            f"{each.target:12s} {each.graph:8s} {each.precision:9s} {each.size / 1e6:6.1f} MB "
+            f"{parity:>14s} {lost:>9s} {latency:>10s}"
+        )
+    return "\n".join(lines)
 
 
 command = Command(

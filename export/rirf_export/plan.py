@@ -14,8 +14,9 @@ from typing import Literal, TypeAlias, get_args
 from rirf.errors import OutputError, RirfError
 from rirf.shapes import DEFAULT_SHAPES, Shapes, parse_shapes
 
-__all__ = ["Plan", "PlanError", "Precision", "Target", "parse_list"]
+__all__ = ["Lowered", "Plan", "PlanError", "Precision", "Target", "parse_list"]
 
+Lowered: TypeAlias = Literal["fp16", "int8"]
 Precision: TypeAlias = Literal["fp32", "fp16", "int8"]
 Target: TypeAlias = Literal["onnx", "tensorrt", "tensorrt-rtx"]
 
@@ -74,7 +75,7 @@ class Plan:
         )
 
     @property
-    def lower(self) -> tuple[Precision, ...]:
+    def lower(self) -> tuple[Lowered, ...]:
         """The precisions below fp32: these are gated."""
         return tuple(each for each in self.precisions if each != "fp32")
 
