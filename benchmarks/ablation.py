@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser, RECORD)
     parser.add_argument(
-        "--limit", type=int, default=120, help="images of the protocol (default: 120)"
+        "--limit", type=int, default=60, help="images of the protocol (default: 60)"
     )
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args(argv)

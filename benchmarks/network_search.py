@@ -37,52 +37,53 @@ def _network(**settings: Any) -> tuple[str, ...]:
     return tuple(f"network.{key}={json.dumps(value)}" for key, value in settings.items())
 
 
-def _dense(**settings: Any) -> tuple[str, ...]:
-    """The shipped network, with changes."""
-    shipped = {
-        "channels": [32, 64, 128, 160],
-        "blocks": [1, 1, 2, 3],
-        "decoder_blocks": [1, 1, 2],
-        "kernels": [3, 3, 3, 3],
-    }
-    return _network(**{**shipped, **settings})
-
-
-_SMALL = {"blocks": [0, 1, 2, 3], "decoder_blocks": [1, 1, 1]}
+# The shipped network is the configuration's; these are the others.
+_DENSE = {
+    "channels": [32, 64, 128, 160],
+    "blocks": [1, 1, 2, 3],
+    "decoder_blocks": [1, 1, 2],
+    "kernels": [3, 3, 3, 3],
+    "stem": 3,
+    "growth": "transposed",
+}
+_MIXED = {"channels": [32, 64, 128, 192], "blocks": [0, 1, 3, 4], "decoder_blocks": [1, 1, 2]}
 
 ROWS = (
-    Row("shipped", "dense, 32 to 160 channels", _dense()),
-    Row("small", "dense, 24 to 160 channels", _dense(channels=[24, 48, 96, 160], **_SMALL)),
+    Row("shipped", "7x7 depthwise, 32 to 160 channels"),
+    Row("dense", "dense, 32 to 160 channels", _network(**_DENSE)),
     Row(
-        "quarter",
-        "dense, from quarter resolution, 64 to 160 channels",
+        "dense-small",
+        "dense, 24 to 160 channels",
         _network(
-            scale=4,
-            channels=[64, 96, 160],
-            blocks=[1, 2, 3],
-            decoder_blocks=[1, 2],
-            kernels=[3, 3, 3],
+            **{
+                **_DENSE,
+                "channels": [24, 48, 96, 160],
+                "blocks": [0, 1, 2, 3],
+                "decoder_blocks": [1, 1, 1],
+            }
         ),
     ),
     Row(
-        "wide",
-        "7x7 depthwise at every level, 32 to 160 channels",
-        _dense(blocks=[1, 1, 2, 4], kernels=[7, 7, 7, 7]),
+        "quarter",
+        "7x7 depthwise, from quarter resolution, 64 to 160 channels",
+        _network(
+            scale=4,
+            channels=[64, 128, 160],
+            blocks=[2, 3, 5],
+            decoder_blocks=[2, 3],
+            kernels=[7, 7, 7],
+        ),
     ),
     Row(
         "mixed",
         "dense at half resolution, 7x7 depthwise below, 32 to 192 channels",
-        _dense(channels=[32, 64, 128, 192], blocks=[0, 1, 3, 4], kernels=[3, 7, 7, 7]),
+        _network(**_MIXED, kernels=[3, 7, 7, 7]),
     ),
-    Row(
-        "mixed-5",
-        "the same with 5x5 kernels",
-        _dense(channels=[32, 64, 128, 192], blocks=[0, 1, 3, 4], kernels=[3, 5, 5, 5]),
-    ),
-    Row("loss-l1", "shipped, with L1", (*_dense(), "loss.pixel=l1")),
-    Row("loss-charbonnier", "shipped, with Charbonnier", (*_dense(), "loss.pixel=charbonnier")),
-    Row("loss-frequency", "shipped, spectra beside it", (*_dense(), "loss.frequency=0.1")),
-    Row("loss-no-ssim", "shipped, without SSIM", (*_dense(), "loss.ssim=0.0")),
+    Row("small-kernels", "shipped, 5x5", _network(kernels=[5, 5, 5, 5])),
+    Row("shallow", "shipped, one block a level", _network(blocks=[1] * 4, decoder_blocks=[1] * 3)),
+    Row("loss-l1", "shipped, with L1", ("loss.pixel=l1",)),
+    Row("loss-frequency", "shipped, spectra beside it", ("loss.frequency=0.1",)),
+    Row("loss-no-ssim", "shipped, without SSIM", ("loss.ssim=0.0",)),
 )
 
 

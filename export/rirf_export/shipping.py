@@ -57,6 +57,8 @@ _KINDS: tuple[Kind, ...] = ("reasoner", "restorer")
 # Degraded frames that INT8 ranges are measured on, and how many of them errors are measured on.
 CALIBRATION_FRAMES = 32
 _SAMPLED_FRAMES = 4
+# These are cut to this side, in pixels: errors are the same, and the search takes a fraction.
+_SAMPLED_SIDE = 256
 _TIMED_RUNS = 5
 
 
@@ -239,9 +241,11 @@ class _Source:
             "reasoner": load_network(request.reasoner)[0],
             "restorer": load_network(request.restorer)[0],
         }
-        self.samples: list[Recording] = list(record(pipeline, self.frames(_SAMPLED_FRAMES)))
+        self.samples: list[Recording] = list(
+            record(pipeline, self.frames(_SAMPLED_FRAMES, side=_SAMPLED_SIDE))
+        )
 
-    def frames(self, count: int) -> Iterator[NDArray[np.uint8]]:
+    def frames(self, count: int, side: int | None = None) -> Iterator[NDArray[np.uint8]]:
         """Degraded frames, from all sets alike; never those that are evaluated."""
         folders = sorted(path for path in self.data.glob("*/val") if path.is_dir())
         if not folders:
@@ -250,7 +254,9 @@ class _Source:
                 "are chosen and calibrated on"
             )
         each = -(-count // len(folders))
-        return islice(chain(*(degraded_frames(folder, each) for folder in folders)), count)
+        return islice(
+            chain(*(degraded_frames(folder, each, side=side) for folder in folders)), count
+        )
 
     def feeds(self, kind: Kind) -> list[Any]:
         """The runs of one graph on the sampled frames."""
