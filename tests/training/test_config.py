@@ -70,6 +70,7 @@ def test_a_value_may_hold_an_equals_sign() -> None:
     [
         ("reasoner", ReasonerRun),
         ("restorer", RestorerRun),
+        ("restorer-bridge", RestorerRun),
         ("restorer-small", RestorerRun),
         ("restorer-small-bridge", RestorerRun),
         ("ablation", RestorerRun),

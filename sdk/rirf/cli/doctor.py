@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rirf._version import __version__
+from rirf.cli import accelerator
 from rirf.cli.command import Command
 
 __all__ = ["Finding", "Report", "command", "conflicts", "examine", "jetson_notes", "versions"]
@@ -77,6 +78,8 @@ class Report:
     cpu: dict[str, Any]
     packages: dict[str, str | None]
     providers: dict[str, str] = field(default_factory=dict)
+    tensorrt: dict[str, str] = field(default_factory=dict)
+    jetson: dict[str, str] = field(default_factory=dict)
     bundle: dict[str, Any] = field(default_factory=dict)
     run: dict[str, Any] = field(default_factory=dict)
     degradation: dict[str, Any] = field(default_factory=dict)
@@ -105,15 +108,17 @@ class Report:
         if self.providers:
             lines += ["", "providers of ONNX Runtime, each after one real inference"]
             lines += [f"  {name:<28}{state}" for name, state in self.providers.items()]
-        if self.bundle:
-            lines += ["", "bundle"]
-            lines += [f"  {key:<10}{value}" for key, value in self.bundle.items()]
-        if self.run:
-            lines += ["", "one frame restored"]
-            lines += [f"  {key:<10}{value}" for key, value in self.run.items()]
-        if self.degradation:
-            lines += ["", "degradation"]
-            lines += [f"  {key:<10}{value}" for key, value in self.degradation.items()]
+        sections = {
+            "TensorRT": self.tensorrt,
+            "Jetson": self.jetson,
+            "bundle": self.bundle,
+            "one frame restored": self.run,
+            "degradation": self.degradation,
+        }
+        for title, entries in sections.items():
+            width = max((len(key) for key in entries), default=0) + 2
+            if entries:
+                lines += ["", title, *(f"  {k:<{max(width, 10)}}{v}" for k, v in entries.items())]
         for finding in self.findings:
             lines += ["", f"{finding.level}: {finding.what}"]
             if finding.fix:
@@ -259,6 +264,33 @@ def _providers(report: Report, has_gpu: bool) -> None:
         )
 
 
+def _tensorrt(report: Report, bundle: Path | None, has_gpu: bool, run_engines: bool) -> None:
+    """Libraries that build engines, the GPU they build for, and, if asked, the engines at work."""
+    found = accelerator.libraries()
+    report.tensorrt |= found
+    for flavour, state in found.items():
+        if state.startswith("does not start"):
+            report.findings.append(
+                Finding("warning", f"{flavour} {state}", f"pip install 'rirf[{flavour}]'")
+            )
+    if found or has_gpu:
+        report.tensorrt["GPU"] = accelerator.gpu()
+    if not run_engines:
+        return
+    if not found:
+        report.findings.append(
+            Finding(
+                "warning",
+                "there is no TensorRT to run engines with",
+                "pip install 'rirf[tensorrt]', or on a Jetson use JetPack's",
+            )
+        )
+    for flavour, state in accelerator.engines(bundle, list(found)).items():
+        report.tensorrt[f"{flavour} engines"] = state
+        if state.startswith("does not work"):
+            report.findings.append(Finding("warning", f"{flavour} engines: {state}"))
+
+
 def _flat(text: str) -> str:
     return " ".join(text.split())
 
@@ -344,12 +376,17 @@ def _cpu() -> dict[str, Any]:
 
 
 def examine(
-    bundle: Path | None = None, *, jetson: Path = _JETSON, gpu: Sequence[Path] = _GPU
+    bundle: Path | None = None,
+    *,
+    engines: bool = False,
+    jetson: Path = _JETSON,
+    gpu: Sequence[Path] = _GPU,
 ) -> Report:
     """Examine this installation.
 
     Args:
         bundle: the bundle to try instead of the one shipped.
+        engines: also run one frame on TensorRT, which may build engines first.
         jetson, gpu: files that are there on a Jetson, and where there is an NVIDIA GPU.
     """
     has_gpu = any(path.exists() for path in gpu)
@@ -366,9 +403,11 @@ def examine(
     _opencv(report)
     _providers(report, has_gpu)
     report.findings += conflicts(has_gpu) + jetson_notes(jetson)
+    report.jetson |= accelerator.jetson()
     if report.ok:  # without OpenCV and ONNX Runtime the rest would only repeat that
         _bundle(report, bundle)
         _shipped(report, bundle)
+        _tensorrt(report, bundle, has_gpu, engines)
         _degradation(report)
     return report
 
@@ -377,13 +416,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     """Fill the parser of ``rirf doctor``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.add_argument(
-        "--bundle", metavar="PATH", type=Path, help="bundle to try instead of the one shipped"
+        "--bundle", metavar="BUNDLE", type=Path, help="bundle to try instead of the default, edge"
+    )
+    parser.add_argument(
+        "--engines",
+        action="store_true",
+        help="also restore a frame on each TensorRT library; the first time this builds engines",
     )
 
 
 def run(arguments: Namespace) -> int:
     """Run ``rirf doctor``."""
-    report = examine(arguments.bundle)
+    report = examine(arguments.bundle, engines=arguments.engines)
     print(report.to_json() if arguments.json else report.to_text(), file=sys.stdout)
     return 0 if report.ok else 1
 
