@@ -96,6 +96,12 @@ def test_a_new_network_goes_half_way_to_the_inverted_fog() -> None:
     torch.testing.assert_close(update(network, given), 0.5 * (clear - given["state"]))
 
 
+def test_a_new_network_leaves_the_bridge_as_it_is() -> None:
+    network = Restorer(RESTORER)
+    given = inputs() | {"time": torch.tensor([0.0, 0.5]), "step": torch.tensor([1.0, 0.5])}
+    assert not update(network, given).any()
+
+
 def test_physics_is_that_of_the_degradation() -> None:
     outcome = degrade(to_float(photo(32, 48)), seed=6)  # all four effects
     diagnosis = outcome.diagnosis
