@@ -287,8 +287,8 @@ def load(
     """Load a bundle for inference.
 
     Args:
-        bundle: the ``.rirf`` folder, or the name of a bundle that ships with the package, such as
-            ``"edge-small"``; ``"edge"`` when None.
+        bundle: the ``.rirf`` folder, or the name of a bundle that ships with the package;
+            ``"edge"`` when None.
         backend: what runs the graphs. ``tensorrt`` and ``tensorrt-rtx`` need a GPU, and build the
             engines first where ``cache`` holds none that fit.
         threads: ONNX Runtime's threads inside an operator; its choice when None.

@@ -125,28 +125,17 @@ def test_layers_are_reported_the_most_sensitive_first(lowered: tuple[Path, list[
         assert costs == sorted(costs)
 
 
-def test_calibration_is_used_again(
+def test_calibration_is_used_again_and_fallback_spares_the_worst_layers(
     lowered: tuple[Path, list[Product]], tiny_checkpoints: Path, data: Path, tmp_path: Path
 ) -> None:
-    before = lowered[0] / "tiny-int8.rirf"
-    asked = request(tiny_checkpoints, tmp_path / "tiny.rirf", "int8")
-    ship(dataclasses.replace(asked, data=data, ranges=before), progress=False)
-    after = tmp_path / "tiny-int8.rirf"
-    for kind in ("reasoner", "restorer"):
-        assert (after / f"{kind}.onnx").read_bytes() == (before / f"{kind}.onnx").read_bytes()
-        assert ranges_file(after, kind).read_bytes() == ranges_file(before, kind).read_bytes()
-
-
-def test_fallback_keeps_the_worst_layers_in_fp32(
-    lowered: tuple[Path, list[Product]], tiny_checkpoints: Path, data: Path, tmp_path: Path
-) -> None:
-    before = lowered[0] / "tiny-int8.rirf"
+    before, after = lowered[0] / "tiny-int8.rirf", tmp_path / "tiny-int8.rirf"
     asked = request(tiny_checkpoints, tmp_path / "tiny.rirf", "int8")
     asked = dataclasses.replace(asked, data=data, ranges=before, fallback=2)
     ship(asked, progress=False)
-    told = Bundle.open(tmp_path / "tiny-int8.rirf").manifest.provenance["precision"]["int8"]
+    told = Bundle.open(after).manifest.provenance["precision"]["int8"]
     report = json.loads((lowered[0] / "layers.json").read_text())
     for kind, rows in report.items():
+        assert ranges_file(after, kind).read_bytes() == ranges_file(before, kind).read_bytes()
         assert set(told[kind]["kept_fp32"]) == {row["layer"] for row in rows[:2]}
 
 
