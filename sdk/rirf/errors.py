@@ -7,6 +7,7 @@ from types import ModuleType
 
 __all__ = [
     "BundleError",
+    "ClusterError",
     "DiagnosisError",
     "EngineError",
     "ImageError",
@@ -35,6 +36,10 @@ class BundleError(RirfError):
 
 class EngineError(RirfError):
     """An inference engine cannot be loaded or was given tensors that do not fit its graph."""
+
+
+class ClusterError(RirfError):
+    """A cluster does not answer, or its machines cannot do the work."""
 
 
 class OutputError(RirfError):

@@ -6,9 +6,11 @@ Knows nothing of what is done to a picture.
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentTypeError
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from tqdm import tqdm
 
@@ -16,14 +18,21 @@ from rirf.errors import OutputError, RirfError
 from rirf.files import Found
 
 __all__ = [
+    "Outcome",
+    "Work",
+    "add_ray",
+    "attempt",
     "conclude",
     "describe",
     "forbid_overwriting",
     "positive_int",
-    "report",
     "run_batch",
     "say",
+    "settle",
 ]
+
+# Does one picture; returns the line to print of it, if any.
+Work: TypeAlias = Callable[[Found], str | None]
 
 
 def positive_int(text: str) -> int:
@@ -37,6 +46,16 @@ def positive_int(text: str) -> int:
     return value
 
 
+def add_ray(parser: ArgumentParser) -> None:
+    """Add the option ``--ray``."""
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help="spread the pictures over a Ray cluster: auto, HOST:PORT, ray://HOST:PORT, or local "
+        "for one of this machine; done pictures are kept when it is run again",
+    )
+
+
 def say(line: str) -> None:
     """Print a line to standard output without breaking a progress bar."""
     tqdm.write(line, file=sys.stdout)
@@ -48,9 +67,23 @@ def describe(path: Path, error: BaseException) -> str:
     return text if text.startswith(str(path)) else f"{path}: {text}"
 
 
-def report(path: Path, error: BaseException) -> None:
-    """Print why a picture failed, ``rirf: path: reason``, to standard error."""
-    tqdm.write(f"rirf: {describe(path, error)}", file=sys.stderr)
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one picture: a ``line`` to print, if any, or the ``error`` it failed with."""
+
+    item: Found
+    line: str | None = None
+    error: str | None = None
+
+
+def attempt(item: Found, work: Work) -> Outcome:
+    """Work on one picture; an error raised on purpose, or too little memory, is an outcome."""
+    try:
+        return Outcome(item, line=work(item))
+    except RirfError as error:
+        return Outcome(item, error=describe(item.path, error))
+    except MemoryError:
+        return Outcome(item, error=f"{item.path}: does not fit into memory; use a smaller picture")
 
 
 def forbid_overwriting(
@@ -72,31 +105,34 @@ def forbid_overwriting(
                 )
 
 
-def run_batch(
-    found: Sequence[Found], work: Callable[[Found], None], *, label: str, quiet: bool = False
-) -> int:
-    """Work on every picture and return how many failed.
+def run_batch(found: Sequence[Found], work: Work, *, label: str, quiet: bool = False) -> int:
+    """Work on every picture, one after the other, and return how many failed.
 
     Args:
         found: the pictures.
         work: called with each; an error raised on purpose is reported and the next one is taken.
         label: what the progress bar says.
-        quiet: no progress bar (nor is there one where standard error is not a terminal).
+        quiet: no lines and no progress bar.
+    """
+    outcomes = (attempt(item, work) for item in found)
+    return settle(outcomes, len(found), label=label, quiet=quiet)
+
+
+def settle(outcomes: Iterable[Outcome], total: int, *, label: str, quiet: bool = False) -> int:
+    """Print outcomes as they come in and return how many of them failed.
+
+    Failures go to standard error as ``rirf: path: reason``, lines to standard output unless
+    ``quiet``. There is no progress bar where standard error is not a terminal.
     """
     failed = 0
     # disable=None: tqdm decides by whether its file is a terminal.
-    with tqdm(
-        total=len(found), desc=label, unit="picture", leave=False, disable=quiet or None
-    ) as bar:
-        for item in found:
-            try:
-                work(item)
-            except RirfError as error:
+    with tqdm(total=total, desc=label, unit="picture", leave=False, disable=quiet or None) as bar:
+        for outcome in outcomes:
+            if outcome.error is not None:
                 failed += 1
-                report(item.path, error)
-            except MemoryError:
-                failed += 1
-                report(item.path, MemoryError("does not fit into memory; use a smaller picture"))
+                tqdm.write(f"rirf: {outcome.error}", file=sys.stderr)
+            elif outcome.line is not None and not quiet:
+                say(outcome.line)
             bar.update()
     return failed
 

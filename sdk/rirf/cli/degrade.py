@@ -7,17 +7,19 @@ import json
 import math
 import unicodedata
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from rirf._version import __version__
-from rirf.cli.batch import conclude, forbid_overwriting, run_batch, say
+from rirf.cli.batch import Work, add_ray, conclude, forbid_overwriting, run_batch
 from rirf.cli.command import Command
 from rirf.cli.restore import summary_of
 from rirf.degradation import (
@@ -44,6 +46,9 @@ from rirf.diagnosis import EFFECTS
 from rirf.errors import ImageError
 from rirf.files import Found, find_images, prepare_folder, write_atomic
 from rirf.images import encode_image, read_image, to_float, to_uint8
+
+if TYPE_CHECKING:
+    from rirf.distributed import Job
 
 __all__ = ["command", "file_seed"]
 
@@ -188,6 +193,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         default="auto",
         help="what does the arithmetic (default: the native kernels where they are installed)",
     )
+    add_ray(parser)
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -314,65 +320,123 @@ def run(arguments: Namespace) -> int:
         raise ImageError(f"--labels {arguments.labels}: no such folder; expected one of class maps")
     if arguments.depth is not None and not arguments.depth.exists():
         raise ImageError(f"--depth {arguments.depth}: no such file or folder of depth maps")
+    backend = select_backend(arguments.backend)
+    if arguments.ray is None:
+        # Within: one depth map for all pictures is read, and refused, before DIR is made.
+        with _opened(arguments, backend) as work:
+            prepare_folder(folder)
+            failed = run_batch(found, work, label="degrade", quiet=arguments.quiet)
+    else:
+        from rirf.distributed import run_on_ray
+
+        job = _job(arguments, backend)
+        prepare_folder(folder)
+        failed = run_on_ray(arguments.ray, found, job, quiet=arguments.quiet)
+    return conclude("degraded", len(found), failed, folder, quiet=arguments.quiet)
+
+
+@contextmanager
+def _opened(arguments: Namespace, backend: Backend, threads: int = 0) -> Iterator[Work]:
+    """What degrades one picture."""
     # One map for all pictures is read, and refused, once.
     shared = (
         FilePrior.from_file(arguments.depth)
         if arguments.depth is not None and arguments.depth.is_file()
         else None
     )
-    backend = select_backend(arguments.backend)
-    prepare_folder(folder)
+    # The caller has chosen; on another machine this finds out whether it has that one.
+    select_backend(backend)
+    yield lambda item: _degrade(item, arguments, backend, shared, threads)
 
-    def work(item: Found) -> None:
-        frame = read_image(item.path)
-        seed = file_seed(arguments.seed, item.path.name)
-        labels = None
-        prior: DepthPrior = geometric
-        if arguments.labels is not None:
-            labels = _labels(arguments.labels, item.relative, frame.shape[:2])
-            prior = LabelPrior(labels)
-        if shared is not None:
-            prior = shared
-        elif arguments.depth is not None:
-            suffixes = (".npy", ".png")
-            prior = FilePrior.from_file(
-                _companion(arguments.depth, item.relative, suffixes, "depth map")
-            )
-        recipe = _recipe(arguments, seed)
-        degraded = degrade(
-            to_float(frame),
-            seed,
-            recipe=recipe,
-            prior=prior,
-            labels=labels,
-            backend=backend,
-            keep_stages=arguments.save_stages,
+
+def _degrade(
+    item: Found,
+    arguments: Namespace,
+    backend: Backend,
+    shared: FilePrior | None,
+    threads: int,
+) -> str:
+    """Degrade one picture, write its files and return the line that says so."""
+    folder: Path = arguments.output
+    frame = read_image(item.path)
+    seed = file_seed(arguments.seed, item.path.name)
+    labels = None
+    prior: DepthPrior = geometric
+    if arguments.labels is not None:
+        labels = _labels(arguments.labels, item.relative, frame.shape[:2])
+        prior = LabelPrior(labels)
+    if shared is not None:
+        prior = shared
+    elif arguments.depth is not None:
+        suffixes = (".npy", ".png")
+        prior = FilePrior.from_file(
+            _companion(arguments.depth, item.relative, suffixes, "depth map")
         )
+    recipe = _recipe(arguments, seed)
+    degraded = degrade(
+        to_float(frame),
+        seed,
+        recipe=recipe,
+        prior=prior,
+        labels=labels,
+        backend=backend,
+        keep_stages=arguments.save_stages,
+        threads=threads,
+    )
 
-        picture, record = (folder / path for path in _targets(item.relative))
-        files: dict[str, Any] = {"image": picture.name}
-        written = [(picture, encode_image(to_uint8(degraded.image), ".png"))]
-        if arguments.save_stages:
-            files["stages"] = {}
-            for number, (effect, image) in enumerate(degraded.stages.items(), start=1):
-                stage = folder / _stage_target(item.relative, number, effect)
-                files["stages"][effect] = stage.name
-                written.append((stage, encode_image(to_uint8(image), ".png")))
-            transmission = folder / _transmission_target(item.relative)
-            files["transmission"] = transmission.name
-            levels = np.rint(degraded.transmission * np.float32(65535)).astype(np.uint16)
-            written.append((transmission, encode_image(levels, ".png")))
-        # The record comes last: where it is, the pictures it names are there too.
-        written.append((record, _record(item, arguments, seed, backend, degraded, files).encode()))
-        if not picture.parent.is_dir():
-            prepare_folder(picture.parent)
-        for path, data in written:
-            write_atomic(path, data)
-        if not arguments.quiet:
-            say(f"{item.path} -> {picture}  ({summary_of(degraded.diagnosis)})")
+    picture, record = (folder / path for path in _targets(item.relative))
+    files: dict[str, Any] = {"image": picture.name}
+    written = [(picture, encode_image(to_uint8(degraded.image), ".png"))]
+    if arguments.save_stages:
+        files["stages"] = {}
+        for number, (effect, image) in enumerate(degraded.stages.items(), start=1):
+            stage = folder / _stage_target(item.relative, number, effect)
+            files["stages"][effect] = stage.name
+            written.append((stage, encode_image(to_uint8(image), ".png")))
+        transmission = folder / _transmission_target(item.relative)
+        files["transmission"] = transmission.name
+        levels = np.rint(degraded.transmission * np.float32(65535)).astype(np.uint16)
+        written.append((transmission, encode_image(levels, ".png")))
+    # The record comes last: where it is, the pictures it names are there too.
+    written.append((record, _record(item, arguments, seed, backend, degraded, files).encode()))
+    if not picture.parent.is_dir():
+        prepare_folder(picture.parent)
+    for path, data in written:
+        write_atomic(path, data)
+    return f"{item.path} -> {picture}  ({summary_of(degraded.diagnosis)})"
 
-    failed = run_batch(found, work, label="degrade", quiet=arguments.quiet)
-    return conclude("degraded", len(found), failed, folder, quiet=arguments.quiet)
+
+def _job(arguments: Namespace, backend: Backend) -> Job:
+    """The same work for many machines."""
+    from rirf.distributed import Job
+
+    if arguments.depth is not None and arguments.depth.is_file():
+        FilePrior.from_file(arguments.depth)  # refused here rather than by every worker
+    given = ("seed", *EFFECTS, "labels", "depth", "save_stages")
+    return Job(
+        label="degrade",
+        folder=arguments.output,
+        opened=partial(_opened, arguments, backend),
+        complete=lambda relative: _complete(arguments.output, relative),
+        settings={"backend": backend} | {name: getattr(arguments, name) for name in given},
+        inputs=(
+            *arguments.sources,
+            *(path for path in (arguments.labels, arguments.depth) if path is not None),
+        ),
+        threads=1,
+        gpu=backend == "cuda",
+    )
+
+
+def _complete(folder: Path, relative: Path) -> bool:
+    """Whether a picture's record is there, and every file that it names."""
+    picture, record = (folder / path for path in _targets(relative))
+    try:
+        files = json.loads(record.read_text(encoding="utf-8"))["files"]
+        named = [*files.get("stages", {}).values(), *filter(None, [files.get("transmission")])]
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):
+        return False
+    return picture.is_file() and all(record.with_name(name).is_file() for name in named)
 
 
 command = Command(

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import rirf
-from rirf.cli.batch import conclude, forbid_overwriting, positive_int, run_batch, say
+from rirf.bundle import SHIPPED, Bundle
+from rirf.cli.batch import (
+    Work,
+    add_ray,
+    conclude,
+    forbid_overwriting,
+    positive_int,
+    run_batch,
+)
 from rirf.cli.command import Command
 from rirf.diagnosis import EFFECTS, Diagnosis
 from rirf.errors import DiagnosisError, EngineError
 from rirf.files import Found, find_images, prepare_folder, write_atomic
 from rirf.images import encode_image, read_image
-from rirf.pipeline import Backend
+from rirf.pipeline import Backend, Pipeline
+
+if TYPE_CHECKING:
+    from rirf.distributed import Job
 
 __all__ = ["command", "read_diagnosis", "summary_of"]
 
@@ -33,6 +46,7 @@ never. A picture that cannot be restored is reported and the rest go on; the exi
 examples:
   rirf restore foggy.jpg -o restored --compare
   rirf restore frames/ -o restored --steps coarse --format jpg
+  rirf restore /share/frames -o /share/restored --ray auto
 """
 
 
@@ -86,6 +100,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--strict", action="store_true", help="fail where a slower engine would be fallen back to"
     )
+    add_ray(parser)
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -129,10 +144,10 @@ def summary_of(diagnosis: Diagnosis) -> str:
     return ", ".join(f"{name} {diagnosis.effect(name).severity:.0f}" for name in present) or "clean"
 
 
-def _outputs(suffix: str, compare: bool, check: bool) -> Callable[[Path], list[Path]]:
-    endings = [suffix, ".diagnosis.json"]
-    endings += [".consistency.json"] if check else []
-    endings += [".compare.png"] if compare else []
+def _outputs(arguments: Namespace) -> Callable[[Path], list[Path]]:
+    endings = [f".{arguments.format}", ".diagnosis.json"]
+    endings += [".consistency.json"] if arguments.check else []
+    endings += [".compare.png"] if arguments.compare else []
 
     def outputs(relative: Path) -> list[Path]:
         return [relative.with_name(relative.stem + ending) for ending in endings]
@@ -143,56 +158,100 @@ def _outputs(suffix: str, compare: bool, check: bool) -> Callable[[Path], list[P
 def run(arguments: Namespace) -> int:
     """Run ``rirf restore``."""
     folder: Path = arguments.output
-    suffix = f".{arguments.format}"
-    outputs = _outputs(suffix, arguments.compare, arguments.check)
+    outputs = _outputs(arguments)
     # Everything that can be refused is refused before the networks are loaded.
     found = find_images(arguments.sources, skip=folder, outputs=outputs)
     forbid_overwriting(found, folder, outputs)
     diagnosis = None if arguments.diagnosis is None else read_diagnosis(arguments.diagnosis)
-    prepare_folder(folder)
+    if arguments.ray is None:
+        prepare_folder(folder)
+        with _opened(arguments, diagnosis, arguments.threads) as work:
+            failed = run_batch(found, work, label="restore", quiet=arguments.quiet)
+    else:
+        from rirf.distributed import run_on_ray
 
+        job = _job(arguments, diagnosis)
+        prepare_folder(folder)
+        failed = run_on_ray(arguments.ray, found, job, quiet=arguments.quiet)
+    return conclude("restored", len(found), failed, folder, quiet=arguments.quiet)
+
+
+@contextmanager
+def _opened(
+    arguments: Namespace, diagnosis: Diagnosis | None, threads: int | None
+) -> Iterator[Work]:
+    """What restores one picture, with the networks loaded."""
     with rirf.load(
         arguments.bundle,
         backend=arguments.backend,
-        threads=arguments.threads,
+        threads=threads,
         strict=arguments.strict,
     ) as pipeline:
+        yield lambda item: _restore(item, pipeline, arguments, diagnosis)
 
-        def restore(item: Found) -> None:
-            frame = read_image(item.path)
-            result = pipeline(
-                frame,
-                diagnosis=diagnosis,
-                steps=arguments.steps,
-                consistency=arguments.check or not arguments.quiet,
-            )
-            diagnosed, agreement = result.diagnosis, result.consistency
-            if diagnosed is None:
-                raise EngineError("the reasoner gave no diagnosis; export the bundle again")
-            how = f"{_name(result.steps)}, {1000 * result.timings['total']:.0f} ms"
-            # Encoded first: a picture that cannot be encoded leaves nothing behind.
-            files = [
-                encode_image(result.image, suffix),
-                (diagnosed.to_json(indent=2) + "\n").encode(),
-            ]
-            if arguments.check and agreement is not None:
-                files.append((json.dumps(agreement.to_dict(), indent=2) + "\n").encode())
-            if arguments.compare:
-                from rirf.compare import comparison
 
-                picture = comparison(frame, result.image, diagnosed, caption=how)
-                files.append(encode_image(picture, ".png"))
-            targets = [folder / relative for relative in outputs(item.relative)]
-            if not targets[0].parent.is_dir():
-                prepare_folder(targets[0].parent)
-            for target, data in zip(targets, files, strict=True):
-                write_atomic(target, data)
-            if not arguments.quiet:
-                judged = "" if agreement is None else f"; {agreement.to_text()}"
-                say(f"{item.path} -> {targets[0]}  ({summary_of(diagnosed)}; {how}{judged})")
+def _restore(
+    item: Found, pipeline: Pipeline, arguments: Namespace, diagnosis: Diagnosis | None
+) -> str:
+    """Restore one picture, write its files and return the line that says so."""
+    frame = read_image(item.path)
+    result = pipeline(
+        frame,
+        diagnosis=diagnosis,
+        steps=arguments.steps,
+        consistency=arguments.check or not arguments.quiet,
+    )
+    diagnosed, agreement = result.diagnosis, result.consistency
+    if diagnosed is None:
+        raise EngineError("the reasoner gave no diagnosis; export the bundle again")
+    how = f"{_name(result.steps)}, {1000 * result.timings['total']:.0f} ms"
+    # Encoded first: a picture that cannot be encoded leaves nothing behind.
+    files = [
+        encode_image(result.image, f".{arguments.format}"),
+        (diagnosed.to_json(indent=2) + "\n").encode(),
+    ]
+    if arguments.check and agreement is not None:
+        files.append((json.dumps(agreement.to_dict(), indent=2) + "\n").encode())
+    if arguments.compare:
+        from rirf.compare import comparison
 
-        failed = run_batch(found, restore, label="restore", quiet=arguments.quiet)
-    return conclude("restored", len(found), failed, folder, quiet=arguments.quiet)
+        picture = comparison(frame, result.image, diagnosed, caption=how)
+        files.append(encode_image(picture, ".png"))
+    targets = [arguments.output / relative for relative in _outputs(arguments)(item.relative)]
+    if not targets[0].parent.is_dir():
+        prepare_folder(targets[0].parent)
+    for target, data in zip(targets, files, strict=True):
+        write_atomic(target, data)
+    judged = "" if agreement is None else f"; {agreement.to_text()}"
+    return f"{item.path} -> {targets[0]}  ({summary_of(diagnosed)}; {how}{judged})"
+
+
+def _job(arguments: Namespace, diagnosis: Diagnosis | None) -> Job:
+    """The same work for many machines."""
+    from rirf.distributed import Job
+
+    # A bundle that is missing or damaged here is refused before a cluster is asked.
+    bundle = Bundle.open(SHIPPED if arguments.bundle is None else arguments.bundle)
+    settings = {
+        name: getattr(arguments, name)
+        for name in ("steps", "format", "compare", "check", "backend")
+    }
+    settings["bundle"] = bundle.manifest.model_dump_json()
+    settings["diagnosis"] = None if diagnosis is None else diagnosis.to_json()
+    given = arguments.bundle is not None and arguments.bundle.is_dir()
+    outputs = _outputs(arguments)
+    return Job(
+        label="restore",
+        folder=arguments.output,
+        opened=partial(_opened, arguments, diagnosis),
+        complete=lambda relative: all(
+            (arguments.output / path).is_file() for path in outputs(relative)
+        ),
+        settings=settings,
+        inputs=(*arguments.sources, *([arguments.bundle] if given else [])),
+        threads=arguments.threads,
+        gpu=arguments.backend != "onnxruntime",
+    )
 
 
 def _name(steps: str) -> str:
