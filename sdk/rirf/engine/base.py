@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["Engine", "TensorSpec"]
+from rirf.errors import EngineError
+
+__all__ = ["Engine", "TensorSpec", "check_tensors"]
 
 
 class TensorSpec(BaseModel):
@@ -57,3 +59,32 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release the graph; running afterwards is an EngineError."""
+
+
+def check_tensors(
+    name: str, given: Mapping[str, NDArray[Any]], specs: Sequence[TensorSpec]
+) -> None:
+    """Refuse tensors that do not fit a graph.
+
+    Args:
+        name: of the graph, for the message.
+        given: arrays by tensor name.
+        specs: what the graph takes or gives.
+
+    Raises:
+        EngineError: a tensor is missing, unknown, or of the wrong dtype or shape.
+    """
+    wanted = {spec.name for spec in specs}
+    if set(given) != wanted:
+        raise EngineError(f"{name}: got tensors {sorted(given)}, expected {sorted(wanted)}")
+    for spec in specs:
+        array = given[spec.name]
+        fits = len(array.shape) == len(spec.shape) and all(
+            isinstance(axis, str) or axis == size
+            for axis, size in zip(spec.shape, array.shape, strict=True)
+        )
+        if not fits or str(array.dtype) != spec.dtype:
+            raise EngineError(
+                f"{name}: {spec.name} is {array.dtype} {array.shape}, expected {spec.dtype} "
+                f"{spec.shape}"
+            )

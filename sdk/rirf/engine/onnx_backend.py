@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rirf.engine.base import TensorSpec
+from rirf.engine.base import TensorSpec, check_tensors
 from rirf.errors import EngineError, require
 
 __all__ = ["CPU", "OnnxEngine", "available_providers", "probe_provider"]
@@ -145,24 +145,6 @@ class OnnxEngine:
         """The first execution provider in use."""
         return self._device
 
-    def _check(self, given: Mapping[str, NDArray[Any]], specs: Sequence[TensorSpec]) -> None:
-        wanted = {spec.name for spec in specs}
-        if set(given) != wanted:
-            raise EngineError(
-                f"{self._path.name}: got tensors {sorted(given)}, expected {sorted(wanted)}"
-            )
-        for spec in specs:
-            array = given[spec.name]
-            fits = len(array.shape) == len(spec.shape) and all(
-                isinstance(axis, str) or axis == size
-                for axis, size in zip(spec.shape, array.shape, strict=True)
-            )
-            if not fits or str(array.dtype) != spec.dtype:
-                raise EngineError(
-                    f"{self._path.name}: {spec.name} is {array.dtype} {array.shape}, expected "
-                    f"{spec.dtype} {spec.shape}"
-                )
-
     def _live(self) -> Any:
         if self._session is None:
             raise EngineError(f"{self._path.name}: the engine was closed; load it again")
@@ -171,7 +153,7 @@ class OnnxEngine:
     def run(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Run once; returns new arrays. See :meth:`rirf.engine.base.Engine.run`."""
         session = self._live()
-        self._check(inputs, self._inputs)
+        check_tensors(self._path.name, inputs, self._inputs)
         names = [spec.name for spec in self._outputs]
         try:
             values = session.run(names, dict(inputs))
@@ -184,8 +166,8 @@ class OnnxEngine:
     ) -> None:
         """Run once into the caller's arrays. See :meth:`rirf.engine.base.Engine.run_into`."""
         session = self._live()
-        self._check(inputs, self._inputs)
-        self._check(outputs, self._outputs)
+        check_tensors(self._path.name, inputs, self._inputs)
+        check_tensors(self._path.name, outputs, self._outputs)
         binding = session.io_binding()
         for name, array in inputs.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(array))

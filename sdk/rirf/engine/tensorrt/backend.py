@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from rirf.engine.base import TensorSpec
+from rirf.engine.base import TensorSpec, check_tensors
 from rirf.engine.tensorrt.build import Profile, Progress, Shape
 from rirf.engine.tensorrt.cache import load_or_build
 from rirf.engine.tensorrt.device import CudaGraph, Device, find_gpu
@@ -34,47 +34,33 @@ SHAPES_KEPT = 4
 _LOG = logging.getLogger(__name__)
 
 
-def check_tensors(
+def check_profiled(
     name: str,
     given: Mapping[str, NDArray[Any]],
     specs: Sequence[TensorSpec],
     limits: Mapping[str, Profile],
 ) -> None:
-    """Refuse tensors that do not fit the engine.
+    """Refuse tensors that do not fit the graph, or shapes that the engine was not built for.
 
     Args:
-        name: of the engine, for the message.
-        given: arrays by tensor name.
-        specs: what the engine takes or gives; a string is a dynamic axis.
+        name, given, specs: see :func:`rirf.engine.base.check_tensors`.
         limits: smallest and largest shapes of dynamic tensors.
 
     Raises:
-        EngineError: a tensor is missing, unknown, of the wrong dtype, or its shape does not fit.
+        EngineError: what was got, and what was expected.
     """
-    if set(given) != {spec.name for spec in specs}:
-        raise EngineError(
-            f"{name}: got tensors {sorted(given)}, expected {sorted(spec.name for spec in specs)}"
-        )
-    for spec in specs:
-        array = given[spec.name]
-        fits = len(array.shape) == len(spec.shape) and all(
-            isinstance(axis, str) or axis == size
-            for axis, size in zip(spec.shape, array.shape, strict=True)
-        )
-        if not fits or str(array.dtype) != spec.dtype:
-            raise EngineError(
-                f"{name}: {spec.name} is {array.dtype} {array.shape}, expected {spec.dtype} "
-                f"{spec.shape}"
-            )
-        limit = limits.get(spec.name)
-        if limit is not None and not all(
+    check_tensors(name, given, specs)
+    for tensor, limit in limits.items():
+        if tensor not in given:
+            continue
+        shape = given[tensor].shape
+        if not all(
             low <= size <= high
-            for low, size, high in zip(limit.minimum, array.shape, limit.maximum, strict=True)
+            for low, size, high in zip(limit.minimum, shape, limit.maximum, strict=True)
         ):
             raise EngineError(
-                f"{name}: {spec.name} is {array.shape}, the engine was built for "
-                f"{limit.minimum} to {limit.maximum}; use smaller tiles, or build it with wider "
-                "shapes"
+                f"{name}: {tensor} is {shape}, the engine was built for {limit.minimum} to "
+                f"{limit.maximum}; use smaller tiles, or build it with wider shapes"
             )
 
 
@@ -309,7 +295,7 @@ class TensorRTEngine:
         give: Callable[[TensorSpec, Shape], NDArray[Any]],
     ) -> None:
         """Run; each output is copied into the array that ``give`` has for its shape."""
-        check_tensors(self._name, inputs, self._inputs, self._limits)
+        check_profiled(self._name, inputs, self._inputs, self._limits)
         with self._lock, self._gpu.active():
             for spec in self._inputs:
                 array = inputs[spec.name]
@@ -347,7 +333,7 @@ class TensorRTEngine:
         self, inputs: Mapping[str, NDArray[Any]], outputs: Mapping[str, NDArray[Any]]
     ) -> None:
         """Run once into the caller's arrays. See :meth:`rirf.engine.base.Engine.run_into`."""
-        check_tensors(self._name, outputs, self._outputs, {})
+        check_profiled(self._name, outputs, self._outputs, {})
 
         def given(spec: TensorSpec, shape: Shape) -> NDArray[Any]:
             array = outputs[spec.name]

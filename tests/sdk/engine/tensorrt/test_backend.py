@@ -33,7 +33,7 @@ from rirf.engine.tensorrt import (
     find_library,
     profiles_for,
 )
-from rirf.engine.tensorrt.backend import SHAPES_KEPT, buffer_sizes, check_tensors
+from rirf.engine.tensorrt.backend import SHAPES_KEPT, buffer_sizes, check_profiled
 from rirf.errors import EngineError, RirfError
 
 pytestmark = pytest.mark.lean
@@ -245,7 +245,7 @@ def fitting() -> Tensors:
 
 
 def test_fitting_tensors_pass() -> None:
-    check_tensors("tiny", fitting(), SPECS, {"x": LIMITS})
+    check_profiled("tiny", fitting(), SPECS, {"x": LIMITS})
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_fitting_tensors_pass() -> None:
 )
 def test_unfit_tensors_are_refused(change: Tensors, message: str) -> None:
     with pytest.raises(EngineError, match=f"tiny: .*{message}"):
-        check_tensors("tiny", fitting() | change, SPECS, {"x": LIMITS})
+        check_profiled("tiny", fitting() | change, SPECS, {"x": LIMITS})
 
 
 def test_buffers_count_bytes() -> None:
