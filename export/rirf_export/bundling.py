@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,7 +37,7 @@ from rirf_training.networks.checkpoint import load_network
 from rirf_training.networks.reasoner import Reasoner
 from rirf_training.networks.restorer import Restorer
 
-__all__ = ["BYPASS_BELOW", "CARD", "Schedules", "export_bundle", "put", "schedules_of"]
+__all__ = ["BYPASS_BELOW", "CARD", "Schedules", "export_bundle", "put", "schedules_of", "workplace"]
 
 # For each mode the (time, step) pairs to run.
 Schedules: TypeAlias = dict[Mode, tuple[tuple[float, float], ...]]
@@ -160,12 +161,7 @@ def export_bundle(
         networks[kind] = (network, provenance)
     schedules = schedules_of(networks["restorer"][1])
     chosen = _policy(policy, schedules)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error})") from error
-    try:
+    with workplace(out) as work:
         graphs: dict[str, Graph] = {}
         parity: dict[str, dict[str, float]] = {}
         bar = tqdm(networks.items(), desc="export", unit="graph", disable=not progress)
@@ -208,11 +204,27 @@ def export_bundle(
         write_atomic(work / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
         Bundle.open(work)
         put(work, out)
+    return Bundle.open(out)
+
+
+@contextmanager
+def workplace(out: Path) -> Iterator[Path]:
+    """A folder beside ``out``, so that moving a bundle into place is one rename; gone afterwards.
+
+    Raises:
+        OutputError: it cannot be made, or anything in it cannot be written.
+    """
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written ({error})") from error
+    try:
+        yield work
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error})") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return Bundle.open(out)
 
 
 def put(work: Path, out: Path) -> None:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
-import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -32,7 +30,7 @@ from rirf.pipeline import Pipeline
 from rirf.policy import FittedPolicy
 from rirf.shapes import Shapes
 from rirf.signing import sign_bundle
-from rirf_export.bundling import CARD, export_bundle, put
+from rirf_export.bundling import CARD, export_bundle, put, workplace
 from rirf_export.card import model_card
 from rirf_export.gates import GATE_IMAGES, emulated, parity_gate, quality_gate
 from rirf_export.plan import Lowered, Plan, PlanError
@@ -156,7 +154,7 @@ def ship(request: Request, *, progress: bool = True) -> list[Product]:
     gpus = {
         each.flavour: None if each.flavour == "tensorrt-rtx" else find_gpu() for each in libraries
     }
-    with _workplace(plan.out) as work, ExitStack() as stack:
+    with workplace(plan.out) as work, ExitStack() as stack:
         base = work / plan.out.name
         export_bundle(
             request.reasoner,
@@ -202,22 +200,6 @@ def _check(request: Request) -> None:
     there = [str(path) for path in plan.bundles.values() if path.exists()]
     if there and not request.force:
         raise OutputError(f"{', '.join(there)} exists; give another -o, or --force to replace it")
-
-
-@contextmanager
-def _workplace(out: Path) -> Iterator[Path]:
-    """A folder beside ``out``, so that moving a bundle into place is one rename."""
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error})") from error
-    try:
-        yield work
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written ({error})") from error
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
 
 
 def _parity_of(bundle: Bundle) -> dict[Kind, dict[str, float]]:
