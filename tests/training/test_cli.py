@@ -128,7 +128,7 @@ def test_from_pictures_to_restored_pictures(
     folders = [str(trained.reasoner), str(trained.restorer)]
     assert main(["export", *folders, "-o", str(bundle), "--quiet"]) == 0
     printed = capsys.readouterr().out
-    assert "restorer   fp32" in printed
+    assert "onnx         restorer fp32" in printed
     assert f"bundle: {bundle}" in printed
     manifest = Bundle.open(bundle).manifest
     assert manifest.name == "mine"
