@@ -55,7 +55,7 @@ _KINDS: tuple[Kind, ...] = ("reasoner", "restorer")
 # Degraded frames that INT8 ranges are measured on, and how many of them errors are measured on.
 CALIBRATION_FRAMES = 32
 _SAMPLED_FRAMES = 4
-# These are cut to this side, in pixels: errors are the same, and the search takes a fraction.
+# These are cut to this side, in pixels, since every search runs them many times.
 _SAMPLED_SIDE = 256
 _TIMED_RUNS = 5
 
